@@ -1,4 +1,4 @@
-"""Command-line entry point; each command is imported only where it may run."""
+"""Command-line entry point; commands are imported only if they may run."""
 
 import atexit
 import gc
@@ -18,7 +18,7 @@ from twotower.errors import InputError, TwoTowerError
 from twotower.machine import settle_threads
 
 INTERRUPTED: Final = 130
-"""Exit code that typer makes of a `KeyboardInterrupt`."""
+"""Exit code of typer for a `KeyboardInterrupt`."""
 _PLUGINS: Final = "PYDANTIC_DISABLE_PLUGINS"
 
 
@@ -32,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     notes.cache_clear()
     settle_threads()
     atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)  # the last collection visits nothing: it took a fifth of a request
+    atexit.register(gc.freeze)  # skips the final collection, which took a fifth of a request
     try:
         with _brief() if _is_brief(given) else nullcontext():
             app = _app(plain=given in ([], ["--help"]), only=given[0] if given else None)
             command = typer.main.get_command(app)
             command(args=_prepared(command, given), prog_name="twotower")
     except (TwoTowerError, OSError) as error:
-        # Messages of other libraries may have several lines.
+        # Messages of other libraries may span several lines.
         message = error.on_command_line if isinstance(error, InputError) else str(error)
         print("twotower:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class _Once(logging.Filter):
-    """Passes a message once: a job that fits a model and its refit has each notice of both."""
+    """Logs each message once, since fitting a model and its refit repeats every notice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,17 +70,17 @@ class _Once(logging.Filter):
 
 
 def _is_brief(arguments: Sequence[str]) -> bool:
-    """Whether a command ends within seconds."""
+    """Whether a command takes only seconds."""
     named = arguments[:1] in (["recommend"], ["info"], ["inspect"]) or "--help" in arguments
     return named and "--batch" not in arguments
 
 
 @contextmanager
 def _brief() -> Iterator[None]:
-    """Without what takes a tenth of a short command's time each.
+    """Disable two things that each take a tenth of a short command's time.
 
-    Garbage collection finds nothing while imports make what stays, and pydantic reads the metadata
-    of every installed package to look for plugins of its own.
+    Garbage collection finds nothing during imports, whose objects stay alive, and pydantic reads
+    the metadata of every installed package to look for plugins.
     """
     was_enabled, plugins = gc.isenabled(), os.environ.get(_PLUGINS)
     gc.disable()
@@ -145,7 +145,7 @@ _COMMANDS: Final = {
     "demo": "demo",
     "bench": "bench",
 }
-"""Command → its module here, in the order of the help."""
+"""Command → module in this package, in help order."""
 
 
 def _app(*, plain: bool = False, only: str | None = None) -> typer.Typer:
@@ -154,10 +154,10 @@ def _app(*, plain: bool = False, only: str | None = None) -> typer.Typer:
     Parameters
     ----------
     plain
-        Whether help is plain text: that needs no Rich, whose import takes longer than all else.
+        Whether help is plain text, which needs no Rich; its import takes longer than all else.
     only
-        The command that will run. To import and build all others takes 0.1 s; they are there
-        where it is none of them.
+        The command that will run, to save the 0.1 s of importing and building the others. All
+        commands are built if it is not one of them.
     """
     app = typer.Typer(
         name="twotower",

@@ -80,7 +80,7 @@ def _model_lines(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _chosen_lines(chosen: Mapping[str, Any]) -> Iterator[str]:
-    """What was chosen on validation, a line each."""
+    """Choices made on validation, one line each."""
     if "factor_weight" in chosen:
         yield f"weight of least squares beside the towers: {chosen['factor_weight']:.4g}"
     if "towers_alone" in chosen:

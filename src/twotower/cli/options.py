@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 P = TypeVar("P", Path | None, str | None)
 
 STANDARD_OUTPUT: Final = Path("-")
-"""In place of a file to write. All else is then printed to standard error."""
+"""Stands for standard output as the file to write; all else is then printed to stderr."""
 
 
 @cache
 def console() -> "Console":
-    """Where results are printed, made when there is one; brackets in names are no markup."""
+    """Console for results, created on first use; brackets in names are not markup."""
     from rich.console import Console
 
     return Console(markup=False)
@@ -37,7 +37,7 @@ def console() -> "Console":
 
 @cache
 def notes() -> "Console":
-    """Where progress and what was done are printed; silent with ``--quiet``."""
+    """Console for progress and notes; silent with ``--quiet``."""
     from rich.console import Console
 
     return Console(markup=False)
@@ -49,12 +49,12 @@ def print_result(text: str, *, style: str | None = None) -> None:
 
 
 def print_note(text: str, *, style: str | None = None) -> None:
-    """Print a line of what was done, as `print_result`."""
+    """Print a line about what was done, like `print_result`."""
     notes().print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def claimed(path: P) -> P:
-    """Keep standard output for the result, where ``-`` asks for it there."""
+    """Reserve standard output for the result if the path is ``-``."""
     if path in (STANDARD_OUTPUT, str(STANDARD_OUTPUT)):
         console().stderr = notes().stderr = True
     return path
@@ -83,7 +83,7 @@ def with_quiet(command: Callable[..., None]) -> Callable[..., None]:
 def with_parameters(
     run: Callable[..., None], parameters: Iterable[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Let typer read these parameters of a wrapped command, not those of the wrapper."""
+    """Let typer read these parameters for a wrapped command, not those of the wrapper."""
     named = [found.replace(kind=inspect.Parameter.KEYWORD_ONLY) for found in parameters]
     run.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     run.__annotations__ = {found.name: found.annotation for found in named}
@@ -168,7 +168,7 @@ KCore: TypeAlias = Annotated[
 
 @contextmanager
 def mapper_of(engine: str, workers: int | None) -> "Iterator[Mapper]":
-    """The `map` that ``--engine`` and ``--workers`` ask for."""
+    """The `map` selected by ``--engine`` and ``--workers``."""
     if engine == "ray":
         from twotower.cluster import ray_cluster
 
@@ -181,9 +181,9 @@ def mapper_of(engine: str, workers: int | None) -> "Iterator[Mapper]":
 
 
 def changed_settings(settings: "PrepareSettings", **changes: object) -> "PrepareSettings":
-    """The settings with the options of the user; None leaves a value unchanged.
+    """The settings with the user's options; None leaves a value unchanged.
 
-    What neither of them sets stays unset, so that a ``dataset.toml`` decides it.
+    Values set by neither stay unset, so that a ``dataset.toml`` can set them.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     said = settings.model_dump(exclude_unset=True)
@@ -191,7 +191,7 @@ def changed_settings(settings: "PrepareSettings", **changes: object) -> "Prepare
 
 
 def write_json(path: Path | None, value: object) -> None:
-    """Write a command's result, where ``--json`` asked for it."""
+    """Write a command's result if ``--json`` was given."""
     if path is None:
         return
     text = json.dumps(value, indent=2, default=str) + "\n"
@@ -205,7 +205,7 @@ def write_json(path: Path | None, value: object) -> None:
 
 
 def write_rows(path: Path | None, rows: Sequence["Row"], started: datetime) -> None:
-    """Write a results file, where ``--json`` asked for it."""
+    """Write a results file if ``--json`` was given."""
     if path is not None:
         from twotower.evaluation.provenance import collect_meta
         from twotower.evaluation.results import write_results

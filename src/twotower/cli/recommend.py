@@ -175,7 +175,7 @@ def with_history_options(arguments: Sequence[str], options: Collection[str]) -> 
     arguments
         Of ``recommend``.
     options
-        Names of its options, which end a history.
+        Option names of ``recommend``, which end a history.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def show_recommendations(
 
 
 def _remarks(pipeline: "Pipeline", request: "Request", answer: "Answer") -> Iterator[str]:
-    """What of a request was not read, and why the items are popular ones."""
+    """Remarks on ignored parts of a request, and on why the items are just popular ones."""
     if request.user_id is not None and request.user_id not in pipeline.contents.users:
         yield f"user {request.user_id} is not in the bundle"
     if answer.unknown_items:
@@ -243,7 +243,7 @@ def _remarks(pipeline: "Pipeline", request: "Request", answer: "Answer") -> Iter
 
 
 def _loaded(bundle: str, rules: Path | None) -> "Pipeline":
-    """A bundle, under the rules of a file where there is one."""
+    """Load a bundle, with the business rules of a file if given."""
     from twotower.data.remote import local_input
     from twotower.inference import Pipeline
 
@@ -271,7 +271,7 @@ def _recommend_batch(
     context: Sequence[str] | None,
     mapper: "Mapper | None",
 ) -> dict[str, object]:
-    """Recommend for many users: to a file, or by a mapper to a folder."""
+    """Recommend for many users: to a file, or with a mapper to a folder."""
     from twotower.console import reporting
     from twotower.data.remote import local_input, local_output
     from twotower.inference.batch import read_users, recommend_to_file, recommend_to_folder

@@ -1,4 +1,4 @@
-"""Data preparation: from files to a frozen `Dataset` (read, validate, reduce, split)."""
+"""Data preparation: from files to a frozen `Dataset` (read, validate, filter, split)."""
 
 from typing import TYPE_CHECKING
 

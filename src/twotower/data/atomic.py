@@ -1,14 +1,14 @@
 """Atomic publication of files and folders: written beside the target, synced, then renamed.
 
-A reader finds the old artefact or the new one, whole, whenever the writer is killed:
+Readers always find the complete old or new artefact, even if the writer is killed:
 
 1. The new artefact is written into a temporary folder beside the target,
    ``.<name>.<n>.twotower``, on which the writer holds a lock.
 2. Its files and folders are synced to disk.
 3. It takes the target's name. A file is renamed over the old one; a folder is exchanged with the
-   old one in one step (Linux: ``renameat2`` with ``RENAME_EXCHANGE``). Where the file system cannot
-   do that, the old folder is first renamed to ``.<name>.old.twotower``; killed right after, a
-   writer leaves the target missing, and the next one moves the old folder back before it begins.
+   old one in one step (Linux: ``renameat2`` with ``RENAME_EXCHANGE``). If the file system cannot
+   do that, the old folder is first renamed to ``.<name>.old.twotower``; a writer killed right
+   after that leaves the target missing, and the next writer moves the old folder back first.
 4. The parent folder is synced, and the old one deleted.
 
 Leftovers of a killed writer are removed by the next writer of the same target.
@@ -28,7 +28,7 @@ from twotower.errors import InputError
 MARKS: Final = frozenset({"manifest.json", "model.json", "state.json"})
 """Manifest names: every folder that this package writes holds one of them."""
 _SLOTS: Final = 4
-"""Temporary folders that are checked for leftovers; more concurrent writers are no error."""
+"""Number of temporary folders checked for leftovers; more concurrent writers are allowed."""
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _CANNOT_LOCK: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -39,13 +39,13 @@ _CANNOT_EXCHANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EXDEV, er
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that takes its place on success.
 
-    A failure inside the block leaves an existing ``target`` as it was. Where ``target`` is a
-    symbolic link, the folder that it points to is replaced.
+    A failure inside the block leaves an existing ``target`` unchanged. If ``target`` is a
+    symbolic link, the folder it points to is replaced.
 
     Raises
     ------
     InputError
-        Where ``target`` holds something that this package did not write: a slip such as
+        If ``target`` holds something that this package did not write: a slip such as
         ``--out ~/data`` must not delete a user's files.
     """
     target = Path(target).resolve()
@@ -60,9 +60,9 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to ``target`` on success; its folder is made.
+    """Yield a temporary path that is renamed to ``target`` on success; its folder is created.
 
-    ``durable`` says whether the file is synced to disk. A cache of many small files can do without.
+    ``durable`` syncs the file to disk; a cache of many small files can do without.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +126,11 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 
 def _publish(temporary: Path, target: Path) -> None:
-    """Give ``temporary`` the name ``target``, and delete what had it."""
+    """Rename ``temporary`` to ``target``, and delete the artefact it replaces."""
     publishing = _locked(target.parent, wait=True)
     lock = old = None
     try:
-        # Locked, so that no writer takes the old folder for a leftover before it is deleted.
+        # Locked so that no writer mistakes the old folder for a leftover before it is deleted.
         lock = _locked(target, wait=True)
         if lock is None:
             temporary.rename(target)
@@ -147,7 +147,7 @@ def _publish(temporary: Path, target: Path) -> None:
 
 
 def _replace_folder(temporary: Path, target: Path) -> Path:
-    """Put the folder ``temporary`` in the place of ``target``; returns where the old one is."""
+    """Replace the folder ``target`` by ``temporary``; return the path of the old folder."""
     if _exchange_in_one_step(temporary, target):
         return temporary
     aside = _aside(target)
@@ -165,7 +165,7 @@ def _replace_folder(temporary: Path, target: Path) -> Path:
 
 
 def _exchange_in_one_step(first: Path, second: Path) -> bool:
-    """Exchange two paths in one step; False where the system or file system cannot."""
+    """Exchange two paths in one step; False if the system or file system cannot."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
@@ -183,7 +183,7 @@ def _aside(target: Path) -> Path:
 
 
 def _restore(target: Path) -> None:
-    """Move the old folder back that a writer left aside when it was killed between two renames."""
+    """Move back the old folder of a writer that was killed between two renames."""
     aside = _aside(target)
     if not aside.exists():
         return
@@ -200,7 +200,7 @@ def _restore(target: Path) -> None:
 
 
 def _locked(path: Path, *, wait: bool) -> int | None:
-    """A descriptor of the folder, locked; None where there is none, or another process holds it."""
+    """A locked descriptor of the folder; None if it is missing or locked by another process."""
     import fcntl
 
     while True:

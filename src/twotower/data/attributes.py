@@ -1,4 +1,4 @@
-"""Attributes: the declared columns of items and users, read and typed."""
+"""Item and user attributes: declared columns, read and typed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,29 +22,29 @@ from twotower.data.time_zones import TIME_KINDS
 from twotower.errors import InputError
 
 _WRONG: Final = 0.5
-"""Share of unreadable values above which a column is of another kind than declared."""
+"""Share of unreadable values above which a column is not of its declared kind."""
 
 
 class Place(NamedTuple):
-    """Where values come from, for messages and for how they are read."""
+    """Source of values, with its read options; named in messages."""
 
     path: Path
     options: ReadOptions
     kinds: Sequence[str] = KINDS
-    """What its columns can be declared as."""
+    """Kinds that its columns can be declared as."""
 
 
 class Described(NamedTuple):
-    """Rows of a table of items or users, one for each id asked for, and counts of the file."""
+    """Rows of an item or user table, one per requested id, and counts of the file."""
 
     rows: pl.DataFrame
-    """In the order of the ids; null for an id that the file lacks. Of an id with several rows the
-    first is kept."""
+    """In id order; null for ids that the file lacks. If an id has several rows, the first is
+    kept."""
     read: int
     without_id: int
     repeated: int
     known: int
-    """Rows read, without an id and repeated; ids asked for that the file has."""
+    """Counts: rows read, without an id and repeated; requested ids that the file has."""
 
 
 def described_rows(
@@ -54,12 +54,12 @@ def described_rows(
     names: Sequence[str],
     rejects: RejectLog | None = None,
 ) -> Described:
-    """Columns ``names`` of a file as they are, a row for each of the ids in column ``key``.
+    """Columns ``names`` of a file, unconverted, with one row per id of column ``key``.
 
     Rows that cannot be read are added to ``rejects``.
     """
     id_column = columns.ITEM_ID
-    # Under names of their own: a column of ids or numbers is typed by its canonical name.
+    # Under private names, since columns are typed by their canonical names.
     canonical = {id_column: key, **{f"of {name}": name for name in names}}
     found = Columns(canonical, column_names(place.path, place.options))
 
@@ -88,12 +88,12 @@ def described_rows(
 
 
 def typed_values(name: str, values: pl.Series, column: Column, place: Place) -> pl.Series:
-    """A column's values in the type of its kind; null where missing or unreadable.
+    """A column's values, converted to its declared kind; null where missing or unreadable.
 
     Raises
     ------
     InputError
-        Where more than half of the values are of another kind, with an example.
+        If more than half of the values are of another kind; gives an example.
     """
     values = _without_blanks(values, place.options)
     try:
@@ -107,12 +107,12 @@ def typed_values(name: str, values: pl.Series, column: Column, place: Place) -> 
 
 
 def typed_table(table: pl.DataFrame, columns: Mapping[str, Column], place: Place) -> pl.DataFrame:
-    """The declared columns of a table, typed, in the order of the declaration.
+    """The declared columns of a table, typed, in declaration order.
 
     Raises
     ------
     InputError
-        Where the table lacks one, or it is of another kind.
+        If a column is missing or of another kind.
     """
     absent = [name for name in columns if name not in table.columns]
     if absent:
@@ -123,12 +123,12 @@ def typed_table(table: pl.DataFrame, columns: Mapping[str, Column], place: Place
 
 
 def own_vectors(column: Column, base: Path, ids: Sequence[str], name: str) -> pl.Series:
-    """Vectors of a ``.npy`` file by external id; null for an id that its list lacks.
+    """Vectors of a ``.npy`` file by external id; null for ids not in its id file.
 
     Raises
     ------
     InputError
-        Where a file cannot be read, or the two do not agree.
+        If a file cannot be read, or vectors and ids do not match.
     """
     assert column.file is not None
     assert column.ids is not None
@@ -163,7 +163,7 @@ def _without_blanks(values: pl.Series, options: ReadOptions) -> pl.Series:
 
 
 def _read(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    """A column's values by its kind, null where one is of another kind."""
+    """A column's values converted to its kind; null where that fails."""
     comma = place.options.decimal_comma
     if column.kind == "number":
         return _number(values, comma)

@@ -1,4 +1,4 @@
-"""Catalogue and table of users beside a log, found by the ids that they list."""
+"""Catalogue and users table detection by id overlap with a log."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -17,21 +17,22 @@ from twotower.data.users import users_column
 from twotower.errors import InputError
 
 LISTED: Final = 0.9
-"""Share of a sample of the log's ids that a table must list."""
+"""Minimum share of sampled log ids that a table must contain."""
 REPEATED: Final = 0.01
-"""Share of a table's rows up to which an id may come again."""
+"""Maximum share of a table's rows with repeated ids."""
 MOST_LOGS: Final = 8
-"""Files of a log that are looked into, spread over all."""
+"""Maximum number of log files sampled, spread over all."""
 MOST_TABLES: Final = 50
-"""Tables that are looked into."""
+"""Maximum number of tables examined."""
 
 
 def catalogue_by_ids(logs: Sequence[Path], declaration: Declaration) -> Path | None:
-    """The table beside a log that lists its items, one row each; None where there is none.
+    """The table beside a log that lists its items, one row each; None if there is none.
 
-    It holds nearly all ids of a sample of the log. Its item column is named as the log's, or as
-    usual where the file is named after that: ``id`` of ``RAW_recipes.csv`` for ``recipe_id``. Of
-    several tables one with titles is taken, and the most other columns of a catalogue.
+    It must contain nearly all of a sample of the log's item ids. Its id column has the name of the
+    log's, or a common name if the file is named after the item: ``id`` of ``RAW_recipes.csv`` for
+    ``recipe_id``. Among several tables, those with titles and then with most other catalogue
+    columns are preferred.
     """
     item, ids = _sampled_ids(logs, declaration, columns.ITEM_ID)
     options, found = declaration.catalogue_options, list[tuple[tuple[bool, int], Path]]()
@@ -49,7 +50,7 @@ def catalogue_by_ids(logs: Sequence[Path], declaration: Declaration) -> Path | N
 
 
 def users_by_ids(logs: Sequence[Path], declaration: Declaration) -> Path | None:
-    """The table beside a log that lists its users, under their name in the log; None without."""
+    """The table beside a log that lists its users in a column named as in the log, or None."""
     user, ids = _sampled_ids(logs, declaration, columns.USER_ID)
     options = declaration.read_users or ReadOptions()
     for file in _others(logs) if ids else ():
@@ -64,7 +65,7 @@ def users_by_ids(logs: Sequence[Path], declaration: Declaration) -> Path | None:
 
 
 def _sampled_ids(logs: Sequence[Path], declaration: Declaration, name: str) -> tuple[str, set[str]]:
-    """A log's column of users or items, and a sample of its values: none where it has none."""
+    """A log's user or item column and a sample of its ids; both empty if there is no column."""
     ids: set[str] = set()
     try:
         present = column_names(logs[0], declaration.read)
@@ -78,13 +79,13 @@ def _sampled_ids(logs: Sequence[Path], declaration: Declaration, name: str) -> t
 
 
 def _others(logs: Sequence[Path]) -> list[Path]:
-    """Tables beside a log that are not of it."""
+    """Tables beside a log that are not part of it."""
     others = (file for file in tables_beside(logs[0]) if file not in logs)
     return list(islice(others, MOST_TABLES))
 
 
 def _named_after(file: Path, item: str) -> bool:
-    """Whether a file's name says what the log's item column says: ``recipe`` of ``recipe_id``."""
+    """Whether a file is named after the log's item column: ``recipe`` for ``recipe_id``."""
     what = folded(item).removesuffix("id")
     return len(what) > 2 and what != "item" and what in folded(stem_of(file))
 
@@ -92,12 +93,12 @@ def _named_after(file: Path, item: str) -> bool:
 def _lists(
     file: Path, key: str, names: Sequence[str], options: ReadOptions, ids: Collection[str]
 ) -> bool:
-    """Whether a table has a row for each id, and nearly all of these ids."""
+    """Whether a table has about one row per id, and contains nearly all of ``ids``."""
     if len(names) == 1:
         return False  # it says nothing of them
     wanted, most = set(ids), (1 - LISTED) * len(ids)
     rows, had = 0, set[str]()
-    # Under a name of its own, so that nothing is converted.
+    # Under a private name to avoid type conversion.
     for chunk in read_table(file, Columns({"key": key}, names), options):
         keys = [str(value).strip() for value in chunk.rows["key"].drop_nulls()]
         rows += len(keys)

@@ -1,4 +1,4 @@
-"""Item catalogue: read whole, one row per item, every canonical column typed."""
+"""Item catalogue: one row per item, with typed canonical columns."""
 
 import json
 import math
@@ -41,21 +41,21 @@ _LISTED: Final = {columns.CATEGORY: "|", columns.DESCRIPTION: "\n", columns.FEAT
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items in the order of their file."""
+    """Items in file order."""
 
     rows: pl.DataFrame
     """Columns of `CATALOGUE_SCHEMA`, then those of `columns.CATALOGUE_EXTRA` that the file has,
-    then `columns.RELEASED` where it is known of an item."""
+    then `columns.RELEASED` if it is known for any item."""
     items: Vocabulary
-    """Code of each id: its row."""
+    """Item id → row."""
     read: int
-    """Rows of the file, good and bad."""
+    """Number of rows in the file, accepted and rejected."""
     repaired: Mapping[str, int]
-    """Values that were replaced by null: how many for each column and reason."""
+    """Column and reason → number of values replaced by null."""
     examples: Mapping[str, str]
-    """The first value of each."""
+    """Column and reason → first such value."""
     currencies: Sequence[str]
-    """Currencies that the prices name."""
+    """Currencies of the prices."""
 
 
 def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
@@ -63,13 +63,13 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
 
     Rows without an id, and repeats of an id, are rejected. Text that is not a number
     (``from 12.99``), an impossible number (a price below 0, an average rating outside the rating
-    scale) and blank text become null. Where no column holds release times and the ids are
-    Amazon's product numbers, the release is derived from them (`amazon.listing_numbers`).
+    scale) and blank text become null. If no column holds release times and the ids are Amazon
+    product numbers, the release is derived from them (`amazon.listing_numbers`).
 
     Raises
     ------
     InputError
-        Where no item is left.
+        If no item is left.
     """
     items = Vocabulary()
     ids = file.id_reader()
@@ -114,7 +114,7 @@ def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
 
 
 def with_bare_items(known: Catalogue, items: Vocabulary) -> Catalogue:
-    """The catalogue with an empty row for each item that was added to its ids."""
+    """The catalogue with an empty row for each item in ``items`` that it lacks."""
     ids = items.ids[known.rows.height :]
     if not ids:
         return known
@@ -122,7 +122,7 @@ def with_bare_items(known: Catalogue, items: Vocabulary) -> Catalogue:
 
 
 def _with_releases(rows: pl.DataFrame, file: CatalogueFile) -> pl.DataFrame:
-    """Add the release from the ids where there is no column; left out where all are unknown."""
+    """Derive the release from the ids if no column holds it; left out if all are unknown."""
     if columns.RELEASED in rows.columns:
         released = rows[columns.RELEASED]
         rows = rows.drop(columns.RELEASED)
@@ -134,7 +134,7 @@ def _with_releases(rows: pl.DataFrame, file: CatalogueFile) -> pl.DataFrame:
 
 
 def _as_held(rows: pl.DataFrame) -> pl.DataFrame:
-    """Columns as they are kept until the whole catalogue is read: numbers, and texts."""
+    """Columns as kept until the whole catalogue is read: numbers and texts."""
     held = []
     for name in rows.columns:
         values = rows[name]
@@ -190,7 +190,7 @@ def _typed(
 def _measured(
     name: str, values: pl.Series, file: CatalogueFile
 ) -> tuple[pl.Series, dict[str, pl.Series]]:
-    """Numbers within bounds, else null; and masks of the faults. NaN is a missing value."""
+    """Numbers within bounds, else null; and masks of invalid values by reason (NaN is missing)."""
     if values.dtype == pl.String:
         values = _blank_to_null(values)
         missing = values.is_in(file.options.missing_ids).fill_null(False)
@@ -213,7 +213,7 @@ def _measured(
 
 
 def _release(values: pl.Series, file: CatalogueFile) -> pl.Series:
-    """Numbers as they are; dates as milliseconds since 1970."""
+    """Release times: numbers unchanged, dates as milliseconds since 1970."""
     numbers = as_number(values)
     left = values.is_not_null() & numbers.is_null()
     if not left.any():
@@ -222,7 +222,7 @@ def _release(values: pl.Series, file: CatalogueFile) -> pl.Series:
     try:
         dates = times.milliseconds(values.set(~left, None))
     except InputError:
-        return numbers  # day and month are ambiguous: unread, and counted as such
+        return numbers  # day and month are ambiguous: counted as unreadable
     return numbers.fill_null(dates)
 
 
@@ -236,7 +236,7 @@ def _currencies(rows: pl.DataFrame, typed: pl.DataFrame) -> list[str]:
 
 
 def _as_prose(values: pl.Series, between: str) -> pl.Series:
-    """Text; of a list its parts. Lists that are written as text are lists too."""
+    """Values as text, with the parts of lists joined, including lists written as text."""
     if isinstance(values.dtype, pl.List):
         return values.cast(pl.List(pl.String)).list.join(between, ignore_nulls=True)
     if values.dtype.is_nested() or values.dtype == pl.Object:
@@ -251,7 +251,7 @@ def _as_prose(values: pl.Series, between: str) -> pl.Series:
 
 
 def _parts_of(text: str, between: str) -> str:
-    """The parts of a list that JSON, Python or NumPy wrote; other text in brackets as it is."""
+    """The joined parts of a list written by JSON, Python or NumPy; other text unchanged."""
     text = text.strip()
     try:
         parts = json.loads(text)

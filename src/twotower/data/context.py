@@ -1,4 +1,4 @@
-"""Context of events: the declared columns of a log, each distinct combination once."""
+"""Event context: distinct combinations of the declared log columns."""
 
 from typing import Final
 
@@ -9,13 +9,13 @@ from twotower.data.histories import Histories
 from twotower.types import IndexArray, OffsetArray
 
 _REPEATS: Final = 50
-"""Events beyond the first of their item from which a column can be told to describe items."""
+"""Minimum number of repeat events of items to decide whether a column describes items."""
 _COMMONEST: Final = 0.9
-"""Share of a column's commonest value above which that cannot be told."""
+"""If one value is more common than this share, that cannot be decided."""
 
 
 def distinct_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, IndexArray]:
-    """The distinct rows of a table in the order of their values, and which of them each row is.
+    """The distinct rows of a table, sorted by value, and the index of each row among them.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def distinct_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, IndexArray]:
     codes = np.zeros(table.height, dtype=np.int64)
     for column in table:
         own = _codes(column)
-        # Dense again after each column, so that no product of counts can overflow.
+        # Re-ranked after each column, so that the product of counts cannot overflow.
         combined = codes * (int(own.max(initial=0)) + 1) + own
         codes = np.unique(combined, return_inverse=True)[1].astype(np.int64)
     _, first = np.unique(codes, return_index=True)
@@ -34,14 +34,14 @@ def distinct_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, IndexArray]:
 
 
 def _codes(column: pl.Series) -> OffsetArray:
-    """Ranks of the distinct values of a column from 1, 0 where it is missing."""
+    """Dense ranks of a column's values from 1; 0 for missing values."""
     return column.rank("dense").fill_null(0).to_numpy().astype(np.int64)
 
 
 def columns_that_tell_the_item(table: pl.DataFrame, interactions: Histories) -> list[str]:
-    """Columns of a table of contexts that have one value for each item.
+    """Context columns with a single value per item.
 
-    Such a column may describe the item and not the moment, and would then give the target away.
+    Such a column may describe the item rather than the moment, and would then leak the target.
     """
     contexts, items = interactions.contexts, interactions.items
     if contexts is None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RETURNED: Final = "returned.parquet"
 """File of `Dataset.returned`."""
 SCHEMA_VERSION = 2
-"""2: the fingerprint is over values. In 1, which is still read, it was over polars' JSON."""
+"""2: the fingerprint is over values. Version 1, still readable, used polars' JSON."""
 
 _ITEM_TABLE: Final = "items.parquet"
 _CONTEXT_TABLE: Final = "contexts.parquet"
@@ -42,11 +42,11 @@ _ARRAYS: Final = {
 """Column of ``interactions.parquet`` → the field of `Histories`, which may be None."""
 
 _IN_ORDER: Final = 0.9
-"""Share of users with held-out interactions from which a split counts as one by time."""
+"""Minimum share of users with held-out events in time order for a split to count as by time."""
 
 
 class Part(IntEnum):
-    """Which part of the split an interaction belongs to."""
+    """Split part of an interaction."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -60,9 +60,9 @@ class Dataset:
     Attributes
     ----------
     name
-        Short name, as results files use it.
+        Short name, as used in results files.
     users, items
-        Id maps; every catalogue item has an index, bought or not.
+        Id maps; every catalogue item has an index, with or without interactions.
     catalogue
         One row per item, columns `twotower.data.columns.CATALOGUE`, and those of
         `CATALOGUE_EXTRA` that the source has.
@@ -71,20 +71,20 @@ class Dataset:
     split
         ``(events,)`` uint8, a `Part` for each interaction.
     summary
-        What preparation did: counts read, rejected (by reason), reduced, kept; the settings.
+        Preparation record: counts read, rejected (by reason), filtered, kept; the settings.
     user_table
-        Table of users, row ``u`` of user ``u``, with the columns of its file after ``user_id``;
-        None where there was no such file. Declared columns have the types of their kinds.
+        Users table, row ``u`` for user ``u``, with ``user_id`` and then the columns of its file;
+        None if there was no such file. Declared columns have the types of their kinds.
     schema
         Declared columns of items, users and events.
     item_table
-        Declared columns of the items, row ``i`` of item ``i``; None without any.
+        Declared item columns, row ``i`` for item ``i``; None without any.
     context_table
-        Declared columns of the log, each distinct combination once: `Histories.contexts` says which
-        row an event has. None without any.
+        Distinct combinations of the declared log columns; `Histories.contexts` gives the row of
+        each event. None without any.
     returned
-        One row per user: items that the user's newest event took away, such as a return, which
-        are never recommended to that user; None where the log has no such events.
+        One row per user: items whose newest event is negative, such as a return; they are never
+        recommended to that user. None if the log has no such events.
     """
 
     name: str
@@ -134,10 +134,10 @@ class Dataset:
 
     @cached_property
     def in_order(self) -> bool:
-        """Whether held-out interactions come after those of training, of nine users in ten.
+        """Whether held-out interactions come after the training ones for 9 in 10 users.
 
-        Not so where they were drawn at random, as from a log without times: what is asked for then
-        is any item, not the next one.
+        False for a random split, such as of a log without times: the task is then to find any
+        item, not the next one.
         """
         log, parts = self.interactions, self.split.astype(np.int64)
         back = np.flatnonzero((np.diff(parts) < 0) & (log.rows[1:] == log.rows[:-1]))
@@ -146,10 +146,9 @@ class Dataset:
 
     @cached_property
     def has_repeats(self) -> bool:
-        """Whether some user has seen an item more than once, as where repeats were kept.
+        """Whether any user has seen an item more than once, which happens if repeats were kept.
 
-        Then an item of the history may be asked for again, so that evaluation and the second
-        stage take no item of the history out of the candidates.
+        Targets may then be in the history, so evaluation and re-ranking do not mask the history.
         """
         log = self.interactions.seen
         pairs = np.sort(log.rows * max(len(self.items), 1) + log.items)
@@ -169,38 +168,37 @@ class Dataset:
         options: "ReadOptions | Mapping[str, Any] | None" = None,
         events: "EventRules | Mapping[str, Any] | None" = None,
     ) -> "Dataset":
-        """Prepare in-memory tables, by the rules for files.
+        """Prepare in-memory tables like files.
 
         Parameters
         ----------
         interactions
-            The log: a table of polars, pandas, Arrow or any library that narwhals takes, a NumPy
+            The log: a polars, pandas or Arrow table or any other that narwhals supports, a NumPy
             array, a dict of columns, or a list of rows.
         items
-            The catalogue, of the same kinds, or None.
+            The catalogue, in any of these forms, or None.
         users
-            The table of users, or None.
+            The users table, or None.
         columns
-            Which column is which, as ``{"user": "customer", "time": "at"}``; what is left out is
-            found by its usual name. A list names the columns of an array or of rows, and those
-            of a DataFrame that are only numbered, in order.
+            Column names, as ``{"user": "customer", "time": "at"}``; columns left out are
+            recognised by common names. A list names, in order, the columns of an array, of rows or
+            of a DataFrame whose columns are only numbered.
         name
             Name of the data set.
         schema
-            More columns of items, users and the log, and their kinds: ``{"items": {"brand":
+            Declared columns of items, users and the log, and their kinds: ``{"items": {"brand":
             "category"}, "users": {"age": "number"}, "events": {"device": "category"}}``.
         settings
             What to keep and how to split: ``{"k_core": 0, "split": "random"}``.
         options
             How values are read: ``{"rating_scale": (1, 10), "time_unit": "s"}``.
         events
-            What the kinds of events are worth: ``{"weights": {"view": 0.2, "buy": 1}, "target":
-            "buy"}``.
+            Weights of event kinds: ``{"weights": {"view": 0.2, "buy": 1}, "target": "buy"}``.
 
         Raises
         ------
         InputError
-            Where it is no table, a column cannot be determined, or nothing usable is left.
+            If it is not a table, a column cannot be determined, or nothing usable is left.
 
         Examples
         --------
@@ -237,27 +235,27 @@ class Dataset:
         return bool((self.split == part).any())
 
     def part(self, *parts: Part) -> Histories:
-        """Histories of the given parts only; one row per user, empty where there is none."""
+        """Histories of the given parts only; one row per user, possibly empty."""
         return self.interactions.keep(np.isin(self.split, [int(part) for part in parts]))
 
     @property
     def train(self) -> Histories:
-        """The training part: the only one that models, features and graphs may be fitted on."""
+        """The training part: the only one on which models, features and graphs may be fitted."""
         return self.part(Part.TRAIN)
 
     def with_all_in_train(self) -> "Dataset":
-        """The data set with every interaction in the training part, for the refit of a model.
+        """The data set with every interaction in the training part, for refitting a model.
 
-        Nothing is held out: it cannot be evaluated on.
+        Nothing is held out, so it cannot be used for evaluation.
         """
         return replace(self, split=np.full_like(self.split, Part.TRAIN))
 
     @cached_property
     def request_contexts(self) -> pl.DataFrame | None:
-        """What `Queries.contexts` are rows of, and row 0 of a tower's table is not.
+        """The table that `Queries.contexts` index, without a tower's row 0 for unknown context.
 
-        The rows of `context_table`, and where columns derive from the time behind them the same
-        rows without these, for requests whose time is not given.
+        The rows of `context_table`; if columns derive from the time, followed by the same rows
+        without these columns, for requests without a time.
         """
         table, derived = self.context_table, self.schema.time_columns
         if table is None or not derived:
@@ -268,8 +266,8 @@ class Dataset:
     def contexts_of(self, targets: Histories, *, timed: bool) -> IndexArray | None:
         """``(rows,)`` rows of `request_contexts`: the context of the first target of each row.
 
-        ``timed`` says whether the time of the request is given, and so what derives from it. None
-        where no column of the log is declared.
+        ``timed`` says whether the request time, and so the columns derived from it, are given.
+        None without declared context columns.
         """
         contexts = targets.first_contexts
         if contexts is None or timed or not self.schema.time_columns:
@@ -283,18 +281,18 @@ class Dataset:
         Parameters
         ----------
         timed
-            Whether the queries say when the first target came, as a request to a service is made
-            at a known time; without, what derives from it is missing in their context. Published
-            results mostly are of models that are not given it. A log without timestamps has none.
+            Whether queries carry the time of the first target, like service requests, whose time
+            is known; without it, columns derived from the time are missing in their context. Most
+            published results do not use it. Logs without timestamps have none.
 
         Returns
         -------
         queries
             One per user with a held-out item. Histories hold every earlier part: train for
-            validation, train + validation for test. Where columns of the log are declared, the
-            context is that of the first target: it is known when the request is made.
+            validation, train + validation for test. With declared context columns, the context is
+            that of the first target, which is known at request time.
         targets
-            One row per query: the items to find, where the log has a target kind of that kind.
+            One row per query: the held-out items; with target kinds, only events of those kinds.
         """
         if part is Part.TRAIN:
             raise InputError("part must be VALIDATION or TEST, got TRAIN")
@@ -316,15 +314,14 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint.
 
-        A data set that an earlier release saved keeps the fingerprint that its models record.
+        A data set saved by an earlier release keeps the fingerprint recorded by its models.
         """
         return value_fingerprint(self)
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
         """Write Parquet files and `manifest.json` to ``folder``, all or nothing.
 
-        It is replaced where it exists. ``extra`` are files to copy into it, such as the rows that
-        preparation rejected.
+        An existing folder is replaced. ``extra`` are files to copy into it, such as the rejects.
         """
         log = self.interactions
         table = _of_users(log, part=np.asarray(self.split, dtype=np.uint8))
@@ -371,8 +368,7 @@ class Dataset:
         Raises
         ------
         ArtefactError
-            Where a file is missing, broken, of another schema, or does not match the
-            fingerprint.
+            If a file is missing, broken, of another schema, or does not match the fingerprint.
         """
         folder = Path(folder)
         if kind_of(folder) not in (None, "prepared data set"):
@@ -445,7 +441,7 @@ class Dataset:
 
 
 def _of_users(histories: Histories, **more: Array) -> pl.DataFrame:
-    """A table with the user and the item of each event, and ``more`` columns."""
+    """A table with the user and item of each event, and ``more`` columns."""
     users = histories.rows.astype(np.int32)
     return pl.DataFrame({"user_index": users, "item_index": histories.items, **more})
 

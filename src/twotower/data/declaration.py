@@ -17,13 +17,13 @@ from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 
 DECLARATION_FILE: Final = "dataset.toml"
-"""Its name in the folder of the data, or beside the log."""
+"""File name of a declaration, in the data folder or beside the log."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class Declaration(Config):
-    """Description of a data set; what is left out is detected from the files.
+    """Description of a data set; values left out are detected from the files.
 
     Attributes
     ----------
@@ -34,20 +34,20 @@ class Declaration(Config):
     log
         Files of the log: paths or patterns, relative to the folder. Several are one log.
     catalogue
-        The catalogue; ``log`` where columns of the log describe the items, ``none`` for none.
+        The catalogue file; ``log`` if log columns describe the items, ``none`` for none.
     users
-        The table of users.
+        The users table.
     columns
-        Which column is which.
+        Column names.
     declared
-        More columns of items and users, and their kinds: the tables ``[schema.items]`` and
-        ``[schema.users]`` of the file.
+        Further columns of items, users and events, and their kinds: the tables ``[schema.items]``,
+        ``[schema.users]`` and ``[schema.events]`` of the file.
     events
-        What the kinds of events are worth, and which one is to be predicted.
+        Weights of the event kinds, and which kinds to predict.
     read, read_catalogue, read_users
         How the files are read.
     prepare
-        What is kept, and how it is split.
+        What to keep and how to split.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -72,7 +72,7 @@ class Declaration(Config):
 
     @property
     def catalogue_options(self) -> ReadOptions:
-        """How the catalogue is read: as the log, unless it has options of its own."""
+        """How the catalogue is read: with its own options, else like the log."""
         return self.read.for_catalogue() if self.read_catalogue is None else self.read_catalogue
 
     def overridden_by(self, over: Self) -> Self:
@@ -114,7 +114,7 @@ def read_declaration(path: Path) -> Declaration:
     Raises
     ------
     InputError
-        Where it is not TOML, or has an unknown key (the known ones are listed) or a bad value.
+        If it is not TOML, or has an unknown key (the known ones are listed) or a bad value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -137,12 +137,12 @@ def _line(name: str, value: Any) -> str | None:
 
 
 def _key(name: str) -> str:
-    """A key of TOML: quoted where it is not plain."""
+    """A TOML key, quoted if necessary."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
 
 
 def _short(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns with a kind and nothing else as that kind alone, such as ``genre = "category"``."""
+    """Columns with only a kind in short form, such as ``genre = "category"``."""
     return {
         name: column["kind"] if set(column) == {"kind"} else column
         for name, column in columns.items()

@@ -1,4 +1,4 @@
-"""`EventRules`: what the kinds of events in a log are worth, and which kind is to be predicted."""
+"""`EventRules`: weights of the event kinds in a log, and the target kinds to predict."""
 
 import math
 from collections.abc import Sequence
@@ -17,36 +17,37 @@ from twotower.types import Array, BoolArray, FloatArray, OffsetArray
 MOST_KINDS: Final = 255
 DAY_MS: Final = 86_400_000
 LEAST: Final = 1e-6
-"""Weight of the oldest events: weights are divided by."""
+"""Lower bound of decayed weights, since code divides by weights."""
 
 
 class EventRules(Config):
-    """Kinds of events: the table ``[events]`` of a ``dataset.toml``."""
+    """Event kinds: the table ``[events]`` of a ``dataset.toml``."""
 
     model_config = ConfigDict(allow_inf_nan=True, ignored_types=(cached_property,))
 
     weights: dict[str, float] = Field(default_factory=dict)
-    """What an event of each kind is worth: ``{"view": 0.2, "buy": 1, "return": -1}``. Events of
-    other kinds are rejected. A negative kind takes the user's earlier events with the item
-    away, and the item is not recommended to that user again."""
+    """Weight of each kind: ``{"view": 0.2, "buy": 1, "return": -1}``. Events of other kinds are
+    rejected. A kind with a negative weight cancels the user's earlier events with the item, and
+    the item is not recommended to that user again."""
     target: tuple[str, ...] = ()
-    """The kinds to predict: the only ones that are held out for validation and test. By default
-    all kinds of a positive weight."""
+    """The kinds to predict: only these are held out for validation and test. By default all kinds
+    with a positive weight."""
     seen: tuple[str, ...] | None = None
-    """The kinds after which an item is not recommended again. By default all of a positive
+    """The kinds after which an item is not recommended again. By default all with a positive
     weight."""
     from_rating: dict[str, float] | None = None
-    """The least rating of each kind, for a log whose kinds follow from its ratings:
-    ``{"like": 4, "dislike": 0}``. Lower ratings than all are rejected. An event without a
-    rating keeps the kind that the log gives."""
+    """Minimum rating of each kind, for a log whose kinds follow from ratings:
+    ``{"like": 4, "dislike": 0}``. Ratings below all of them are rejected. An event without a
+    rating keeps the kind given in the log."""
     half_life: float | None = Field(default=None, gt=0)
-    """Days after which an event is worth half, counted back from the newest training event."""
+    """Days after which the weight of an event halves, counted back from the newest training
+    event."""
     quantity_power: float = Field(default=0.0, ge=0, le=1)
-    """The weight of an event is multiplied by this power of its quantity; 0 ignores all but its
+    """The weight of an event is multiplied by this power of its quantity; 0 ignores all but the
     sign."""
     learn: Literal["target", "all"] = "all"
-    """What models learn to predict: ``all`` positive kinds, each by its weight, or ``target``
-    kinds, the others being inputs alone."""
+    """Kinds that models learn to predict: ``all`` positive kinds, by weight, or only ``target``
+    kinds, with the others as inputs only."""
 
     @field_validator("target", "seen", mode="before")
     @classmethod
@@ -56,7 +57,7 @@ class EventRules(Config):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if not self.weights:
-            return self  # a part of a declaration; `check_complete` refuses it as a whole
+            return self  # may be part of a declaration; `check_complete` checks the whole
         if not any(weight > 0 for weight in self.weights.values()):
             raise ValueError(f"one kind must have a positive weight, got {self._listed()}")
         if len(self.weights) > MOST_KINDS:
@@ -85,7 +86,7 @@ class EventRules(Config):
         return self
 
     def check_complete(self) -> None:
-        """`InputError` where the kinds have no weights."""
+        """Raise `InputError` if the kinds have no weights."""
         if not self.weights:
             raise InputError(
                 "the kinds of events have no weights",
@@ -103,24 +104,24 @@ class EventRules(Config):
 
     @cached_property
     def positive(self) -> tuple[str, ...]:
-        """Kinds of a positive weight."""
+        """Kinds with a positive weight."""
         return tuple(kind for kind, weight in self.weights.items() if weight > 0)
 
     @cached_property
     def weakest(self) -> str:
-        """The positive kind of the least weight, the first of equals."""
+        """The kind with the smallest positive weight; the first one if tied."""
         return min(self.positive, key=lambda kind: self.weights[kind])
 
     def of_target(self, kinds: Array) -> BoolArray:
-        """Which of these codes ``(events,)`` are to be predicted."""
+        """``(events,)`` mask of kind codes that are targets."""
         return self._are(kinds, self.target or self.positive)
 
     def of_seen(self, kinds: Array) -> BoolArray:
-        """Which of these codes ``(events,)`` count as seen."""
+        """``(events,)`` mask of kind codes that count as seen."""
         return self._are(kinds, self.positive if self.seen is None else self.seen)
 
     def learned(self, kinds: Array, weights: FloatArray) -> FloatArray:
-        """``(events,)`` float32 weight of predicting each event, 0 for none."""
+        """``(events,)`` float32 training weight of each event as a target; 0 for inputs only."""
         if self.learn == "all" or not self.target:
             return weights
         return np.where(self.of_target(kinds), weights, 0).astype(np.float32)
@@ -132,20 +133,20 @@ class EventRules(Config):
         return found
 
     def kind_of(self, kind: str | None, rating: float | None) -> str | None:
-        """The kind of one event, from its rating where ratings decide; None for no kind."""
+        """The kind of one event, from its rating if `from_rating` is set; None if unknown."""
         if self.from_rating and rating is not None:
             fitting = [(least, name) for name, least in self.from_rating.items() if rating >= least]
             return max(fitting)[1] if fitting else None
         return kind if kind in self.weights else None
 
     def weight_of(self, kind: str, quantity: float | None = None) -> float:
-        """The weight of one event, decay not counted; negative where it takes away."""
+        """The weight of one event before decay; negative for a return."""
         weight, amount = self.weights[kind], 1.0 if quantity is None else quantity
         size = abs(weight) * float(abs(amount) ** self.quantity_power)
         return -size if weight < 0 or amount < 0 else size
 
     def kind_expr(self, present: frozenset[str]) -> pl.Expr:
-        """The kind of each row by name, null where it has none."""
+        """Expression for the kind name of each row; null if it has none."""
         own = pl.col(columns.EVENT) if columns.EVENT in present else pl.lit(None, pl.String)
         if not self.from_rating or columns.RATING not in present:
             return own
@@ -159,9 +160,9 @@ class EventRules(Config):
 def event_weight(
     rules: EventRules | None, kind: str, rating: float | None, quantity: float | None
 ) -> float | None:
-    """What an event is worth, negative where it takes away; None where it is of no known kind.
+    """The weight of an event, negative for a return; None if its kind is unknown.
 
-    Without rules all weigh 1, and a negative quantity -1.
+    Without rules, every event has weight 1, or -1 if its quantity is negative.
     """
     if rules is None:
         return -1.0 if quantity is not None and quantity < 0 else 1.0
@@ -170,9 +171,9 @@ def event_weight(
 
 
 def amount_expr(present: frozenset[str], rules: EventRules | None) -> pl.Expr:
-    """What a row's quantity and weight column multiply the weight of its kind by.
+    """Expression for the factor on a kind's weight, from a row's quantity and weight columns.
 
-    Negative where either is: the row takes away.
+    Negative if either is, which makes the row a return.
     """
     size, away = pl.lit(1.0), pl.lit(False)
     for name, power in (
@@ -186,16 +187,16 @@ def amount_expr(present: frozenset[str], rules: EventRules | None) -> pl.Expr:
 
 
 def kept_after_returns(pairs: OffsetArray, weights: FloatArray) -> tuple[BoolArray, BoolArray]:
-    """What is left where negative events take the earlier ones of the same pair away.
+    """Cancel events that are followed by a negative event of the same user and item.
 
-    ``pairs`` are ``(events,)`` numbers of the pair of user and item, in the order of time.
+    ``pairs`` ``(events,)`` are user-item pair numbers, in time order.
 
     Returns
     -------
     kept
-        ``(events,)`` the positive events with no negative one of the pair after them.
+        ``(events,)`` mask of positive events without a later negative event of the pair.
     returned
-        ``(events,)`` the last negative event of each pair of which nothing is kept.
+        ``(events,)`` mask of the last negative event of each pair without any kept event.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def kept_after_returns(pairs: OffsetArray, weights: FloatArray) -> tuple[BoolArr
     last = np.full(int(pairs.max(initial=-1)) + 1, -1, dtype=np.int64)
     places = np.arange(len(pairs))
     negative = weights < 0
-    last[pairs[negative]] = places[negative]  # of several the last one stands
+    last[pairs[negative]] = places[negative]  # the last one wins
     kept = ~negative & (places > last[pairs])
     bought_again = np.zeros(len(last), dtype=np.bool_)
     bought_again[pairs[kept]] = True
@@ -216,14 +217,14 @@ def kept_after_returns(pairs: OffsetArray, weights: FloatArray) -> tuple[BoolArr
 
 
 def strongest_of_pairs(groups: OffsetArray, weights: FloatArray) -> BoolArray:
-    """``(events,)`` the first of the events with the greatest weight in each group.
+    """``(events,)`` mask of the first event with the greatest weight in each group.
 
     Examples
     --------
     >>> strongest_of_pairs(np.array([0, 0, 0, 1]), np.array([0.2, 1, 1, 0.2])).tolist()
     [False, True, False, True]
     """
-    order = np.lexsort((-weights, groups))  # stable: of equals the first comes first
+    order = np.lexsort((-weights, groups))  # stable: ties keep their order
     first = np.ones(len(groups), dtype=np.bool_)
     first[1:] = groups[order][1:] != groups[order][:-1]
     chosen = np.zeros(len(groups), dtype=np.bool_)
@@ -234,12 +235,14 @@ def strongest_of_pairs(groups: OffsetArray, weights: FloatArray) -> BoolArray:
 def decayed(
     weights: FloatArray, times: OffsetArray | None, newest: int, half_life: float
 ) -> FloatArray:
-    """Weights by age: half after ``half_life`` days before the ``newest`` moment, in milliseconds.
+    """Time-decayed weights, halved for every ``half_life`` days before ``newest``.
+
+    ``times`` and ``newest`` are in milliseconds.
 
     Raises
     ------
     InputError
-        Where the log has no times.
+        If the log has no times.
     """
     if times is None:
         raise InputError(

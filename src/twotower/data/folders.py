@@ -29,7 +29,7 @@ _MOST: Final = 1_000
 
 
 def kind_of(folder: Path) -> Kind | None:
-    """Kind of artefact in a folder, by its manifest; None where this package did not write it."""
+    """Kind of artefact in a folder, by its manifest; None if this package did not write it."""
     if (folder / "model.json").is_file():
         return "trained model"
     try:

@@ -1,7 +1,7 @@
 """Registry of published data sets: their file names, columns and read options.
 
-An entry is data: file names, columns and read options. `register` adds your own. Formats whose
-files are not tables name a converter of `twotower.data.reshape`.
+`register` adds your own. Formats whose files are not tables name a converter of
+`twotower.data.reshape`.
 """
 
 import re
@@ -15,62 +15,62 @@ from twotower.data.readers.tables import table_suffix, uncompressed_name
 from twotower.errors import InputError
 
 _DEEPEST: Final = 3
-"""Levels of folders that are searched: archives unpack into one or two."""
+"""Depth of the folder search; archives usually unpack into one or two levels."""
 _MOST: Final = 20_000
-"""Files that are considered."""
+"""Maximum number of files considered."""
 
 
 class Format(Config):
-    """One published data set, or a family of one shape."""
+    """One published data set, or a family with the same layout."""
 
     name: str
-    """Its name for ``--as``."""
+    """Name for ``--as``."""
     about: str
     """What it is and where it comes from."""
     log: tuple[str, ...]
-    """Names of the log's files: ``*`` is anything, ``{x}`` anything that names of other files
-    repeat. A slash stands for a folder. Files that match the first of these are one log; endings
-    of compressions do not count."""
+    """Patterns of the log's file names: ``*`` matches anything, ``{x}`` anything that recurs in
+    the names of other files, a slash is a folder separator. The files that match the first
+    matching pattern are one log. Compression suffixes are ignored."""
     together: bool = False
-    """Whether files that match any of these are one log."""
+    """Whether files that match any of the patterns form one log."""
     but: tuple[str, ...] = ()
-    """Names of files that are not the log."""
+    """Patterns of files that are not the log."""
     has: tuple[str, ...] = ()
-    """Columns that distinguish the log from others of such a name; case does not count."""
+    """Columns that distinguish the log from others with such a name; case is ignored."""
     lines: str | None = None
-    """What each of the log's first lines is, where it has no names: a regular expression."""
+    """Regular expression for the first lines of a log without a header."""
     uneven: bool = False
-    """Whether its lines, in one file at least, have different numbers of words."""
+    """Whether at least one log file must have lines with different numbers of words."""
     beside: tuple[str, ...] = ()
-    """Further files, of which one must be present."""
+    """Further files, at least one of which must be present."""
     by_name_only: bool = False
-    """Whether it is used on request only, because other data sets have such names and columns."""
+    """Whether it is used only on request, because other data sets have such names and columns."""
     columns: Mapping[str, str] = {}
-    """As of `ColumnMapping`."""
+    """Column names, as for `ColumnMapping`."""
     read: Mapping[str, Any] = {}
-    """How the log is read: as of `ReadOptions`."""
+    """How the log is read, as for `ReadOptions`."""
     shape: str | None = None
-    """Converter of files that are not a table of interactions: a key of `reshape.SHAPES`."""
+    """Converter for files that are not an interaction table: a key of `reshape.SHAPES`."""
     catalogue: tuple[str, ...] = ()
-    """Names of the catalogue's files."""
+    """Patterns of the catalogue's file names."""
     read_catalogue: Mapping[str, Any] = {}
     """How the catalogue is read."""
     catalogue_shape: str | None = None
-    """Converter of files that are not a table of items."""
+    """Converter for files that are not an item table."""
     items_in_log: Mapping[str, str] = {}
-    """Columns of the log that describe items, by canonical name, where there is no catalogue."""
+    """Canonical name → log column that describes items, if there is no catalogue."""
     users: tuple[str, ...] = ()
-    """Names of the file of users."""
+    """Patterns of the users file name."""
     read_users: Mapping[str, Any] = {}
-    """How it is read."""
+    """How the users file is read."""
     user: str | None = None
-    """Its column of ids, where it is not the log's."""
+    """Id column of the users file, if named differently from the log's."""
     split: str | None = None
-    """A split that the log needs, where it has no times."""
+    """The split to use, for logs without times."""
 
 
 class FormatFiles(NamedTuple):
-    """Files of a data set whose format is known."""
+    """Files of a data set in a known format."""
 
     format: Format
     logs: tuple[Path, ...]
@@ -625,16 +625,16 @@ FORMATS: Final[list[Format]] = [
         columns={"user": "user", "item": "item", "order": "position"},
     ),
 ]  # fmt: skip
-"""Every known format; of those that match the first is taken."""
+"""All known formats; the first match is used."""
 
 
 def register(entry: Format) -> None:
-    """Add a format of your own, before those that are there; one of the same name is replaced."""
+    """Add a format with precedence over the existing ones; one of the same name is replaced."""
     FORMATS[:] = [entry, *(known for known in FORMATS if known.name != entry.name)]
 
 
 def named_format(name: str) -> Format:
-    """A format by name; `InputError` where there is none."""
+    """A format by name; `InputError` if there is none."""
     found = next((entry for entry in FORMATS if entry.name == name), None)
     if found is None:
         raise InputError(
@@ -647,14 +647,14 @@ def named_format(name: str) -> Format:
 def files_of(
     entry: Format, path: Path, names: Mapping[str, Path], is_log: Callable[[Path], bool]
 ) -> FormatFiles | None:
-    """The files of a format in a folder, or beside a log that is given; None where one is missing.
+    """The files of a format in a folder or beside a given log; None if a required file is missing.
 
-    ``names`` are its `tables_below`; ``is_log`` recognises a log by more than its name.
+    ``names`` is `tables_below` of the folder; ``is_log`` checks a log by more than its name.
 
     Raises
     ------
     InputError
-        Where the folder holds several data sets of the format.
+        If the folder holds several data sets of the format.
     """
     folder = path.parent if path.is_file() else path
     values: dict[str, str] = {}
@@ -663,7 +663,7 @@ def files_of(
     else:
         _match(entry.log, [_relative_name(path, folder)], values)
         logs = [path]
-        if entry.shape is not None and entry.together:  # such as orders and their products
+        if entry.shape is not None and entry.together:  # for example, orders and their products
             logs = [names[name] for name in _logs(entry, folder, names, values, is_log)] or logs
     if not logs or (entry.beside and not _match(entry.beside, names, {})):
         return None
@@ -681,7 +681,7 @@ def files_of(
 
 
 def matches(entry: Format, file: Path) -> bool:
-    """Whether a file is named as a log of the format is."""
+    """Whether a file is named like a log of the format."""
     named = [_relative_name(file, file.parent)]
     return bool(_match(entry.log, named, {})) and not _match(entry.but, named, {})
 
@@ -693,7 +693,7 @@ def _logs(
     values: dict[str, str],
     is_log: Callable[[Path], bool],
 ) -> list[str]:
-    """Names of the log's files, which all have the same values of ``{x}``."""
+    """Names of the log's files, all with the same values of ``{x}``."""
     left = [
         name
         for name, path in names.items()
@@ -718,7 +718,7 @@ def _logs(
 
 
 def tables_below(folder: Path, deepest: int = _DEEPEST) -> dict[str, Path]:
-    """Tables by their paths below a folder, without endings of compressions; the nearest first."""
+    """Relative path without compression suffix → table below a folder; the nearest one wins."""
     found = sorted(_files(folder, deepest), key=lambda path: (len(path.parts), str(path)))
     return {_relative_name(path, folder): path for path in reversed(found[:_MOST])}
 
@@ -740,9 +740,9 @@ def _relative_name(path: Path, folder: Path) -> str:
 
 
 def _match(patterns: Sequence[str], names: Iterable[str], values: dict[str, str]) -> list[str]:
-    """Names that match, in the order of the patterns; ``{x}`` is bound by the first match.
+    """Matching names, in pattern order.
 
-    All are in the folder of the first.
+    The first match fixes the folder and the values of ``{x}``.
     """
     found: dict[str, None] = {}
     folder: str | None = None

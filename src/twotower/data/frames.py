@@ -34,7 +34,7 @@ _HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user'
 
 
 class Files(NamedTuple):
-    """Where tables were written; what was given as paths stays as it is."""
+    """Paths of the written tables; inputs given as paths are unchanged."""
 
     log: Any
     catalogue: str | Path | None
@@ -83,7 +83,7 @@ def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.
     Raises
     ------
     InputError
-        Where it is no table, or its columns have neither names nor an evident order.
+        If it is not a table, or its columns have neither names nor an evident order.
     """
     if isinstance(table, pl.LazyFrame):
         table = table.collect()
@@ -141,7 +141,7 @@ def _with_index(frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
 
 
 def id_text(value: Any, what: str = "an id") -> str:
-    """An id as the data set has it: text without blanks around it; 12.0 is 12.
+    """An id as stripped text, as in the data set; 12.0 becomes 12.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def id_text(value: Any, what: str = "an id") -> str:
     Raises
     ------
     InputError
-        Where it is missing, or neither text nor a whole number.
+        If it is missing, or neither text nor a whole number.
     """
     if hasattr(value, "as_py"):  # a scalar of Arrow
         value = value.as_py()
@@ -177,7 +177,7 @@ def id_list(values: Any, what: str = "history") -> list[str]:
     Raises
     ------
     InputError
-        Where it is a single text, or none of these.
+        If it is a single text, or none of these.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Column guesses for `inspect`: times, events, ids, categories, by the first values."""
+"""Column guesses for `inspect` from first values: times, events, ids, categories."""
 
 import re
 from collections import Counter
@@ -31,9 +31,9 @@ _ACTION: Final = re.compile(
     r"book|add|remove|return)|^(pv|fav|uv)$",
     re.IGNORECASE,
 )
-"""What users do with items, in words of kinds of events."""
+"""User actions as they appear in event kinds."""
 _CLOCK: Final = re.compile(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?( Uhr)?$")
-"""A time of day without its date."""
+"""A time of day without a date."""
 _HOURS: Final = ("hour", "hours", "stunde", "hh")
 _NUMBER: Final = re.compile(r"^\W{0,2}[A-Z]{0,3} ?[+-]?\d[\d.,]*\W{0,2}$")
 _VECTOR: Final = re.compile(r"^\[[-+\d.eE,\s]{20,}\]?$")
@@ -44,21 +44,21 @@ _COUNTED: Final = re.compile(
     r"favou?rite|like|view|play|listen|click|scrobble|rank|trend|bestseller",
     re.IGNORECASE,
 )
-"""Names of numbers that count or average interactions."""
+"""Names of numeric columns that count or average interactions."""
 _ID: Final = re.compile(r"(^|_)(id|code|zip|sku|ean|number)(_|$)|[a-z]Id$", re.IGNORECASE)
 _LABELS: Final = frozenset(
     ("label", "click", "clicked", "isclick", "isclicked", "like", "liked", "islike", "isliked",
      "purchase", "purchased", "ispurchased", "buy", "bought", "isbuy", "converted", "conversion",
      "interaction", "interacted", "target", "response", "y")
 )  # fmt: skip
-"""Names of columns that hold 1 where something came of what was shown, and 0 where nothing did."""
+"""Names of label columns: 1 if an impression led to an interaction, else 0."""
 _LONG: Final = 40
-"""Characters of a text that is more than a name."""
+"""A text longer than this (characters) is more than a name."""
 _EPOCH: Final = re.compile(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$")
 
 
 def _mostly(texts: Sequence[str], fits: Callable[[str], object]) -> bool:
-    """Whether nearly all of some texts are of a form."""
+    """Whether nearly all texts fit; False if there are none."""
     return bool(texts) and sum(bool(fits(text)) for text in texts) >= _SURE * len(texts)
 
 
@@ -69,7 +69,7 @@ def _is_hour(text: str) -> bool:
 def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
     """The first column of dates, or of numbers that are plausible times since 1970.
 
-    Those that are named as times come before others, and ids come last.
+    Columns named like times come first, and ids last.
 
     >>> sessions = ["1506825423271737"] * 3
     >>> guessed_time({"session_id": sessions, "click_timestamp": ["1506826800026"] * 3})
@@ -85,16 +85,16 @@ def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def is_clock(text: str) -> bool:
-    """Whether a text is a time of day without its date."""
+    """Whether a text is a time of day without a date."""
     return _CLOCK.match(text.strip()) is not None
 
 
 def guessed_pair(
     values: Mapping[str, Sequence[str]], time: str | None = None
 ) -> tuple[str, str] | None:
-    """The column of dates and the column of times of day, where there is one of each.
+    """The date column and the time-of-day column, if there is exactly one of each, else None.
 
-    ``time`` is the column that is taken for the time, which must be one of the two.
+    ``time`` is the column currently read as the time; it must be one of the two.
     """
     dates = [name for name, texts in values.items() if _mostly(texts, _DAY.match)]
     clocks = [name for name, texts in values.items() if _mostly(texts, _CLOCK.match)]
@@ -112,7 +112,7 @@ def guessed_pair(
 
 
 def parts_of_date(present: Sequence[str]) -> tuple[str, ...]:
-    """Columns named year, month and day, and hour where there is one; none without all three.
+    """Columns named year, month, day and, if present, hour; empty unless the first three exist.
 
     >>> parts_of_date(["user", "Year", "Month", "Day"])
     ('Year', 'Month', 'Day')
@@ -125,7 +125,7 @@ def parts_of_date(present: Sequence[str]) -> tuple[str, ...]:
 
 
 def date_and_clock(log: LogFile) -> tuple[str, str] | None:
-    """The columns of date and time of day of a log of which one is taken for the time."""
+    """The date and time-of-day columns of a log that reads only one of them as its time."""
     time = log.columns.get(columns.TIMESTAMP)
     if time is None or columns.TIME_PARTS[0] in log.columns:
         return None
@@ -133,10 +133,10 @@ def date_and_clock(log: LogFile) -> tuple[str, str] | None:
 
 
 def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
-    """The first column of kinds of events, and the kinds, the most frequent first.
+    """The first column of event kinds, and its kinds, most frequent first.
 
-    It has few distinct words, and is named as such columns are, or most of its words are of what
-    users do: a device or a country is none.
+    Such a column has few distinct values, and either a common name or mostly values that are user
+    actions; a device or a country is not an event kind.
 
     >>> guessed_kinds({"device": ["web", "app"] * 5, "what": ["view", "view", "buy"] * 3})
     ('what', ['view', 'buy'])
@@ -152,13 +152,13 @@ def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] 
 
 
 def likely_time(log: LogFile) -> str | None:
-    """A column of a log that is not read and holds dates or plausible times."""
+    """An unread log column of dates or plausible times."""
     return guessed_time(log.sampled(log.found.ignored))
 
 
 def ratings_or_labels(log: LogFile) -> list[str]:
-    """Columns of a log that may say by 1 or 0 whether an interaction came about: its rating, or
-    without one the columns that are named as labels; none where a least rating is set.
+    """Log columns that may be 1/0 labels of whether an interaction took place: the rating, or
+    without one the columns named like labels; none if a minimum rating is set.
     """
     if log.options.min_rating is not None:
         return []
@@ -167,7 +167,7 @@ def ratings_or_labels(log: LogFile) -> list[str]:
 
 
 def says_yes_or_no(texts: Sequence[str]) -> bool:
-    """Whether the values of a column are 1 and 0.
+    """Whether the values of a column are exactly 1 and 0.
 
     >>> says_yes_or_no(["1.0", "0.0", "1.0"]), says_yes_or_no(["1", "1"])
     (True, False)
@@ -176,7 +176,7 @@ def says_yes_or_no(texts: Sequence[str]) -> bool:
 
 
 def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) -> dict[str, str]:
-    """Columns of a catalogue that are likely dates of release, or categories."""
+    """Catalogue columns that are likely release dates or categories."""
     guesses: dict[str, str] = {}
     for name, texts in values.items():
         if not texts:
@@ -192,8 +192,8 @@ def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) 
 
 
 def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> dict[str, str]:
-    """Columns that could hold ids, for users and items where these are missing: those that are
-    named alike, else the first ones where there are no more than are missing.
+    """Columns that could hold the missing user and item ids: those with similar names, and the
+    remaining candidates in order if there are exactly as many as are still missing.
     """
     fields = [field for field in ("user", "item") if field in missing]
     could = [name for name, texts in values.items() if texts and not any("." in x for x in texts)]
@@ -209,13 +209,13 @@ def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> 
 
 
 def guessed_columns(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Likely declarations of the columns of a table by name; ids and the like are left out."""
+    """Likely declarations of a table's columns, by name; ids and the like are left out."""
     guesses = {name: _guessed_column(name, texts) for name, texts in values.items() if texts}
     return {name: guess for name, guess in guesses.items() if guess is not None}
 
 
 def counts_interactions(name: str, guess: Mapping[str, Any]) -> bool:
-    """Whether a guessed column likely sums up interactions, those to predict among them.
+    """Whether a guessed column likely aggregates interactions, including those to predict.
 
     >>> counts_interactions("vote_count", {"kind": "number"})
     True

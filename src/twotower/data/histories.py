@@ -1,4 +1,4 @@
-"""`Histories`: items of each user in time order, as compressed sparse rows."""
+"""`Histories`: user histories in time order, as compressed sparse rows (CSR)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ class Histories:
     items: IndexArray
     """``(events,)`` int32 item indices."""
     ratings: FloatArray | None = None
-    """``(events,)`` float32, or None where the log has no ratings."""
+    """``(events,)`` float32, or None if the log has no ratings."""
     timestamps: OffsetArray | None = None
-    """``(events,)`` int64 milliseconds since 1970, or None where the log has only an order."""
+    """``(events,)`` int64 milliseconds since 1970, or None if the log has no times."""
     weights: FloatArray | None = None
-    """``(events,)`` float32 what each event is worth, above 0, or None where all are alike."""
+    """``(events,)`` float32 positive event weights, or None if all are 1."""
     kinds: Array | None = None
     """``(events,)`` uint8 codes of `EventRules.kinds`, or None."""
     rules: EventRules | None = None
-    """What the kinds mean, where there are some."""
+    """Meaning of the kinds, if there are any."""
     contexts: IndexArray | None = None
-    """``(events,)`` int32 row of `Dataset.context_table` of each event, or None where no column of
-    the log is declared."""
+    """``(events,)`` int32 row of `Dataset.context_table` of each event, or None without declared
+    context columns."""
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.items):
@@ -46,11 +46,11 @@ class Histories:
     @property
     def lengths(self) -> OffsetArray:
         """``(rows,)`` number of events of each row."""
-        return self.indptr[1:] - self.indptr[:-1]  # np.diff takes 3 times as long for a few
+        return self.indptr[1:] - self.indptr[:-1]  # np.diff takes 3 times as long for short arrays
 
     @property
     def rows(self) -> OffsetArray:
-        """``(events,)`` the row that each event belongs to."""
+        """``(events,)`` row of each event."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
     def row(self, row: int) -> IndexArray:
@@ -65,11 +65,11 @@ class Histories:
 
     @classmethod
     def of_users(cls, users: Array, items: IndexArray, count: int) -> Self:
-        """Build from ``(events,)`` ascending rows and their items, without ratings or times."""
+        """Build from ``(events,)`` ascending user rows and items, without ratings or times."""
         return cls(offsets(np.bincount(users, minlength=count)), items)
 
     def keep(self, mask: BoolArray) -> Self:
-        """The same rows with only the events where ``mask`` (events,) is true."""
+        """The same rows with only the events where ``mask`` ``(events,)`` is true."""
         return self._with(offsets(mask)[self.indptr], mask)
 
     def select(self, rows: Array) -> Self:
@@ -81,7 +81,7 @@ class Histories:
         return self._with(indptr, position)
 
     def _with(self, indptr: OffsetArray, events: Array) -> Self:
-        """Rows that ``indptr`` bounds of the chosen events, by a mask or by their places."""
+        """The chosen ``events`` (a mask or positions), with row bounds ``indptr``."""
 
         def cut(array: Any) -> Any:
             return None if array is None else array[events]
@@ -99,7 +99,7 @@ class Histories:
 
     @property
     def to_find(self) -> BoolArray | None:
-        """``(events,)`` which events are of a target kind; None where all are."""
+        """``(events,)`` mask of events of a target kind; None if all are."""
         if self.rules is None or self.kinds is None or not self.rules.target:
             return None
         return self.rules.of_target(self.kinds)
@@ -113,21 +113,21 @@ class Histories:
 
     @property
     def first_contexts(self) -> IndexArray | None:
-        """``(rows,)`` the context of the first event of each row, none of which may be empty."""
+        """``(rows,)`` context of the first event of each row; no row may be empty."""
         return None if self.contexts is None else self.contexts[self.indptr[:-1]]
 
     @property
     def learned(self) -> FloatArray | None:
-        """``(events,)`` float32 weight of predicting each event, 0 for one that is an input alone.
+        """``(events,)`` float32 training weight of each event as a target; 0 for inputs only.
 
-        None where all weigh 1.
+        None if all are 1.
         """
         if self.rules is None or self.kinds is None or self.weights is None:
             return self.weights
         return self.rules.learned(self.kinds, self.weights)
 
     def last(self, n: int | Array) -> Self:
-        """The newest ``n`` events of every row; an array ``(rows,)`` has a count for each."""
+        """The newest ``n`` events of every row; ``n`` may be an array ``(rows,)`` of counts."""
         if isinstance(n, int) and len(self.items) <= n:  # no row can be longer
             return self
         from_end = np.repeat(self.indptr[1:], self.lengths) - np.arange(len(self.items))
@@ -139,7 +139,7 @@ class Histories:
         Returns
         -------
         items
-            ``(rows, length)`` int32 **item index + 1**, oldest first, 0 behind the last.
+            ``(rows, length)`` int32 **item index + 1**, oldest first, padded with 0 at the end.
         lengths
             ``(rows,)`` int64, at most ``length``.
         """
@@ -151,14 +151,14 @@ class Histories:
 
 
 def offsets(lengths: Array | Sequence[int]) -> OffsetArray:
-    """``(rows + 1,)`` int64 where each row begins, and the end, from the length of each."""
+    """``(rows + 1,)`` int64 row boundaries (``indptr``) from row lengths."""
     found = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=found[1:])
     return found
 
 
 def joined(first: Histories, second: Histories | None) -> Histories:
-    """The items of both row by row, without ratings, times and weights."""
+    """Items of both concatenated row by row, without ratings, times and weights."""
     if second is None:
         return Histories(first.indptr, first.items)
     items = np.concatenate([first.items, second.items])
@@ -171,17 +171,17 @@ class Queries:
     """A batch of requests: user indices and histories."""
 
     users: IndexArray
-    """``(queries,)`` int32 user index, or -1 for a user that training never saw."""
+    """``(queries,)`` int32 user index, or -1 for a user unknown to training."""
     histories: Histories
     """One row per query, chosen by the caller: at test time train + validation, never the
     target."""
     times: OffsetArray | None = None
-    """``(queries,)`` int64 when each request is made, in milliseconds since 1970, or None where
-    that is not known. In service it is now; to tell it in an evaluation is to tell when the
-    target came: see `Dataset.held_out`."""
+    """``(queries,)`` int64 request times in milliseconds since 1970, or None if unknown. In
+    service the time is now; in an evaluation it reveals the time of the target: see
+    `Dataset.held_out`."""
     contexts: IndexArray | None = None
-    """``(queries,)`` int32 row of `Dataset.request_contexts` of each request, -1 where nothing is
-    known of its context; None where no column of the log is declared."""
+    """``(queries,)`` int32 row of `Dataset.request_contexts` of each request, -1 if its context is
+    unknown; None without declared context columns."""
 
     def __post_init__(self) -> None:
         if len(self.users) != len(self.histories):
@@ -207,20 +207,20 @@ class Queries:
 
 
 class LogFacts(NamedTuple):
-    """What the sizes of a model and its training follow from."""
+    """Log statistics from which model and training sizes are derived."""
 
     predictions: int
-    """Items that come after another one in a training history: the examples of an epoch."""
+    """Training examples per epoch: items preceded by another one in a training history."""
     mean_length: float
-    """Mean length of the training histories with a prediction."""
+    """Mean length of training histories with at least two events."""
     events_per_item: float
-    """Mean number of training events of the items that have one."""
+    """Mean number of training events per item, over items that have any."""
     in_order: bool = True
-    """Whether held-out events come after those of training: see `Dataset.in_order`."""
+    """Whether held-out events come after training events: see `Dataset.in_order`."""
 
     @property
     def users(self) -> int:
-        """Training histories with a prediction."""
+        """Number of training histories with at least two events."""
         return round(self.predictions / (self.mean_length - 1)) if self.predictions else 0
 
     @classmethod

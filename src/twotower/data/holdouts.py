@@ -13,11 +13,11 @@ from twotower.errors import InputError
 from twotower.types import Array, BoolArray
 
 BY_USER: Final = 16
-"""Added to an interaction's part in `Dataset.split` where its user is held out."""
+"""Added to the part in `Dataset.split` of interactions whose user is held out."""
 BY_ITEM: Final = 32
-"""Added where its item is held out; an interaction may have both marks."""
+"""Added for interactions whose item is held out; an interaction may have both marks."""
 SUMMARY: Final = "hold_out"
-"""Where a data set's summary records the hold-out."""
+"""Key of the hold-out record in a data set's summary."""
 _PART: Final = 15
 _AGGREGATES: Final = (columns.AVERAGE_RATING, columns.RATING_COUNT)
 """Catalogue columns that aggregate interactions: unknown for a new item."""
@@ -26,16 +26,16 @@ _AGGREGATES: Final = (columns.AVERAGE_RATING, columns.RATING_COUNT)
 def hold_out(
     dataset: Dataset, *, users: float = 0.05, items: float = 0.02, seed: int = 0
 ) -> Dataset:
-    """The data set without the interactions of shares of its users and items, in every part.
+    """Hold out a share of users and items, with all their interactions, for cold-start evaluation.
 
-    The interactions stay in the log under a mark in ``split`` that belongs to no `Part`, so
-    that fitting, selection and evaluation by part do not see them, and
-    ``twotower.evaluation.tasks`` can evaluate on them. Id maps and the catalogue stay whole: a
-    held-out item is a candidate, like a newly listed item, without the average rating and the
-    rating count, which aggregate its interactions.
+    The interactions stay in the log, marked in ``split`` with a value that is no `Part`: fitting,
+    selection and evaluation by part do not see them, but ``twotower.evaluation.tasks`` can
+    evaluate on them. Id maps and the catalogue stay whole: a held-out item is a candidate, like a
+    newly listed item, without the average rating and the rating count, which aggregate its
+    interactions.
 
-    The same arguments hold the same users and items out. The result has its own fingerprint,
-    so that a model trained on it is evaluated with this hold-out and no other.
+    The same arguments hold out the same users and items. The result has its own fingerprint, so a
+    model trained on it can only be evaluated with this hold-out.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def hold_out(
             cli_fix="pass --users 0.05",
         )
     log = dataset.interactions
-    # Streams of their own, so that the users do not change with the share of items.
+    # Separate random streams, so that the choice of users does not depend on the item share.
     chosen_users = _chosen(np.flatnonzero(log.lengths), users, len(log), (seed, 0))
     listed = np.unique(log.items)
     chosen_items = _chosen(listed, items, len(dataset.items), (seed, 1))
@@ -102,19 +102,19 @@ def parts_before_hold_out(dataset: Dataset) -> Array:
 
 
 def of_new_users(dataset: Dataset) -> BoolArray:
-    """``(events,)`` whether an interaction's user is held out."""
+    """``(events,)`` mask of interactions whose user is held out."""
     marked: BoolArray = (np.asarray(dataset.split) & BY_USER) > 0
     return marked
 
 
 def of_new_items(dataset: Dataset) -> BoolArray:
-    """``(events,)`` whether an interaction's item is held out."""
+    """``(events,)`` mask of interactions whose item is held out."""
     marked: BoolArray = (np.asarray(dataset.split) & BY_ITEM) > 0
     return marked
 
 
 def _chosen(among: Array, share: float, size: int, seed: tuple[int, int]) -> BoolArray:
-    """``(size,)`` true for a share of the indices ``among``, at least one where it is not 0."""
+    """``(size,)`` mask of a random share of the indices ``among``; at least one if not 0."""
     count = max(1, round(share * len(among))) if share else 0
     chosen = np.zeros(size, dtype=np.bool_)
     chosen[np.random.default_rng(seed).choice(among, count, replace=False)] = True

@@ -84,11 +84,11 @@ class Vocabulary:
         return list(self._codes)
 
     def add(self, ids: Iterable[str]) -> IndexArray:
-        """Codes of the ids, new ones where they are new."""
+        """Codes of the ids; unknown ids get new codes."""
         codes = self._codes
         return np.fromiter((codes.setdefault(id_, len(codes)) for id_ in ids), dtype=np.int32)
 
     def find(self, ids: Iterable[str | None]) -> IndexArray:
-        """Codes of the ids, -1 where there is none yet."""
+        """Codes of the ids; -1 for unknown ids."""
         codes = self._codes
         return np.fromiter((codes.get(id_, -1) for id_ in ids), dtype=np.int32)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twotower.data.download.images import FetchedImage
 
 WEB: Final = ("http://", "https://")
-"""Beginnings of an address; anything else is a path."""
+"""URL prefixes; anything else is a path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Preview of a data set: columns, examples and guesses, before anything is prepared."""
+"""Data set preview before preparation: columns, examples and guesses."""
 
 import json
 import re
@@ -42,20 +42,21 @@ _NO_FEATURES: Final = (
     columns.ITEM_ID, columns.USER_ID, columns.TITLE, columns.DESCRIPTION, columns.IMAGE,
     columns.AVERAGE_RATING, columns.RATING_COUNT,
 )  # fmt: skip
-"""Columns of a catalogue that no guess names: the text is read, and the last two would leak."""
+"""Catalogue columns never guessed as features: ids, text and images are read anyway, and the last
+two would leak."""
 _WHY: Final = {
     "log": "",
     "join": ": the key is unique in its first rows",
     "explode": ": each element of its lists becomes a row",
 }
-"""What follows a guess that is no column in a ``dataset.toml``."""
+"""Explanation after a guess in ``dataset.toml`` that is not a column."""
 _ID_FIELDS: Final = ("user", "item")
 _NO_CONTEXT: Final = frozenset(
     folded(name)
     for column in (columns.USER_ID, columns.ITEM_ID, columns.EVENT)
     for name in LOG_NAMES[column]
 )
-"""Usual names of ids and kinds: no context of a request."""
+"""Common names of ids and event kinds, which are not request context."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +66,26 @@ class Inspection:
     described: Mapping[str, Any]
     """The preview as plain values: files, format, columns with examples, problems."""
     toml: str
-    """The same as a ``dataset.toml``, to edit."""
+    """The same as a ``dataset.toml`` to edit."""
 
 
 def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection:
-    """Look at a data set as `prepare` would read it; only the beginnings of files are read.
+    """Preview a data set as `prepare` would read it, from the beginnings of its files.
 
-    Columns that cannot be determined are no error here: they are left to name in the file.
+    Columns that cannot be determined are not an error here; they are left to fill in in the
+    ``dataset.toml``.
 
     Raises
     ------
     InputError
-        Where there is no log, or a file cannot be read.
+        If there is no log, or a file cannot be read.
     """
     with located(paths, declaration) as found:
         likely = found.likely_join
         if likely is None:
             return _inspected(found)
         join, problem = [likely.option], likely.error.on_command_line
-        # The log may be said already; in a folder it needs to be named.
+        # In a folder, the log must be named unless the caller already did.
         is_said = found.declaration.log is not None or likely.log in map(Path, paths)
         named = {} if is_said else {"log": likely.log.relative_to(found.base).as_posix()}
     guess = Declaration.model_validate({**named, "read": {"join": join}})
@@ -94,7 +96,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
 def _inspected(
     found: Located, guessed: Mapping[str, Any] = MappingProxyType({}), problem: str | None = None
 ) -> Inspection:
-    """The preview of files that were found, with the log and the join that are guesses."""
+    """The preview of located files; ``guessed`` is the guessed log and join, if any."""
     described: dict[str, Any] = {"name": found.name, "format": found.format}
     if problem is not None:
         described["problem"] = problem
@@ -196,7 +198,7 @@ def _column_lines(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict[str, Any]:
-    """Columns of a file with examples; what keeps it from being read becomes the problem."""
+    """Columns of a file with examples; a reading error is recorded as ``described["problem"]``."""
     chunk = None
     try:
         with closing(file.chunks()) as chunks:
@@ -236,7 +238,7 @@ def _short(name: str, value: Any) -> str:
 
 
 def _missing(found: Located, present: Sequence[str]) -> list[str]:
-    """Fields of the mapping that a log needs and that were not recognised: user, item, time."""
+    """Required mapping fields (user, item, time) that were not recognised."""
     missing = []
     for field in _ID_FIELDS:
         try:
@@ -250,7 +252,7 @@ def _missing(found: Located, present: Sequence[str]) -> list[str]:
 
 
 def _known(found: Located, present: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
-    """Columns of a log that are known where others are not."""
+    """Recognised log columns although others are missing."""
     try:
         return _canonical(found, present, [field for field in _ID_FIELDS if field in missing])
     except InputError:
@@ -258,7 +260,7 @@ def _known(found: Located, present: Sequence[str], missing: Sequence[str]) -> di
 
 
 def _canonical(found: Located, present: Sequence[str], fields: Iterable[str]) -> dict[str, str]:
-    """Columns of a log as if those of some fields were found; `InputError` where others are not."""
+    """Recognised log columns, assuming those of ``fields`` exist; `InputError` if others do not."""
     probe = {field: present[0] for field in fields if present}
     mapping = found.declaration.columns.model_copy(update=probe)
     known = mapping.log_columns(found.logs[0].path, present).canonical
@@ -268,7 +270,7 @@ def _canonical(found: Located, present: Sequence[str], fields: Iterable[str]) ->
 def _guesses(
     found: Located, described: Mapping[str, Any], missing: Sequence[str]
 ) -> dict[str, Any]:
-    """Likely columns among those that are not read, by field of the mapping."""
+    """Likely columns among the unread ones, by mapping field."""
     guesses: dict[str, Any] = {}
     log, read = found.logs[0], described["log"]["read"]
     file_columns = [name for name in described["log"]["columns"] if name not in log.keys]
@@ -320,7 +322,7 @@ def _guesses(
 def _guessed_schema(
     found: Located, described: dict[str, Any], users: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """Likely columns of items, users and the log for ``[schema]``, by side."""
+    """Likely ``[schema]`` columns of items, users and the log (events), by side."""
     schema: dict[str, dict[str, Any]] = {}
     items = described.get("catalogue", {})
     if found.catalogue is not None and "read" in items:
@@ -353,7 +355,7 @@ def _guessed_schema(
 
 
 def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Columns of the log that nothing else reads, of kinds that a context can have."""
+    """Likely context columns: log columns not read otherwise, of kinds a context can have."""
     log, keys = described["log"], found.logs[0].keys
     guessed = {
         name
@@ -378,7 +380,7 @@ def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, 
 def _toml(
     found: Located, described: Mapping[str, Any], missing: Sequence[str], users: Path | None
 ) -> str:
-    """Declared and detected values, guesses, and lines to fill in for missing columns."""
+    """A ``dataset.toml`` of declared and detected values, guesses, and lines to fill in."""
     declaration, guesses = found.declaration, described.get("guesses", {})
     lines = [f"# Columns of the log: {', '.join(described['log']['columns'])}"]
     if "catalogue" in described:
@@ -439,7 +441,7 @@ def _toml(
 
 
 def _counts_to_edit(counts: Sequence[str]) -> str:
-    """Comment lines that name the columns which are not proposed; none without any."""
+    """Comment lines that name columns not proposed as features; empty without any."""
     if not counts:
         return ""
     return (
@@ -449,7 +451,7 @@ def _counts_to_edit(counts: Sequence[str]) -> str:
 
 
 def _context_to_edit(context: Mapping[str, Any]) -> str:
-    """Comment lines that declare columns of the log: which are known in time no data can tell."""
+    """Commented-out context columns, since data cannot tell which are known at request time."""
     if not context:
         return ""
     declared = Declaration.model_validate({"schema": {"events": context}}).to_toml()
@@ -460,7 +462,7 @@ def _context_to_edit(context: Mapping[str, Any]) -> str:
 
 
 def _kinds_to_edit(kinds: Sequence[str]) -> str:
-    """Comment lines that declare the kinds of events; the rarest is likely the one to predict."""
+    """Commented declaration of the event kinds; the rarest is likely the target."""
     names = [json.dumps(kind, ensure_ascii=False) for kind in kinds]
     weights = ", ".join(f"{name} = 1" for name in names)
     return (

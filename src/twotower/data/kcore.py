@@ -14,7 +14,7 @@ class KCore(NamedTuple):
     kept: BoolArray
     """``(events,)`` bool."""
     rounds: int
-    """Passes that removed something, until none did."""
+    """Number of passes that removed something."""
 
 
 def k_core(users: Array, items: Array, k: int) -> KCore:
@@ -47,9 +47,9 @@ def k_core(users: Array, items: Array, k: int) -> KCore:
 
 
 def smaller_cores(users: Array, items: Array, k: int) -> dict[int, int]:
-    """Interactions that smaller cores leave, by their ``k``, the largest first; 0 leaves all.
+    """Smaller ``k`` → number of interactions left, largest ``k`` first; 0 leaves all.
 
-    A core is passed over that leaves less than a tenth more than the one before it, ``k`` at first.
+    Cores that leave less than a tenth more than the previous one (at first, ``k``) are skipped.
 
     Examples
     --------

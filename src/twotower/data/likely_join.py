@@ -1,4 +1,4 @@
-"""The likely join of two tables of a folder that have a log's columns between them."""
+"""Join detection: two tables of a folder that together have the columns of a log."""
 
 import shlex
 from collections.abc import Iterator
@@ -20,27 +20,27 @@ from twotower.data.readers.tables import column_names, read_table, table_suffix
 from twotower.errors import InputError
 
 _MOST: Final = 50
-"""Tables of a folder that are looked at."""
+"""Maximum number of tables examined."""
 _NO_KEYS: Final = frozenset(folded(name) for names in LOG_NAMES.values() for name in names) | {"id"}
-"""Columns of a log, and the number of a row: no keys."""
+"""Log columns and row ids, which are not join keys."""
 
 
 class LikelyJoin(NamedTuple):
-    """A log, and the table to join it with."""
+    """A log and the table to join it with."""
 
     log: Path
     other: Path
     key: str
-    """As of `ReadOptions.join`."""
+    """Key column, as for `ReadOptions.join`."""
 
     @property
     def option(self) -> str:
-        """As ``--join`` has it."""
+        """The join as a ``--join`` value."""
         return f"{self.other.name}={self.key}"
 
     @property
     def error(self) -> InputError:
-        """What keeps the log from being read, and how to read it."""
+        """The error that explains why the log cannot be read, and the join as the fix."""
         log, other, key = self
         return InputError(
             f"{log.parent} has no table with a user column and an item column; {log.name} and "
@@ -56,17 +56,18 @@ class _Table(NamedTuple):
     file: Path
     names: list[str]
     has: frozenset[str]
-    """Those of user, item and time that it has."""
+    """Which of user, item and time it has."""
 
 
 def likely_join(
     folder: Path, mapping: ColumnMapping, options: ReadOptions, log: Path | None = None
 ) -> LikelyJoin | None:
-    """The only join of two tables of a folder, one with users and one with items, by a likely key.
+    """The only possible join of two tables of a folder, one with users and one with items.
 
-    A key is a column of both that is unique in the first rows of one of them, or ``order_id`` of
-    one and ``id`` of ``orders.csv``. Of several joins the one with a time is taken. ``log`` says
-    which table is the log, else that with the items is preferred.
+    A key is a column of both tables that is unique in the first rows of one of them, or
+    ``order_id`` in one and ``id`` in ``orders.csv``. Among several joins, the only one with a time
+    is chosen; None if that is not unique. ``log`` says which table is the log; by default the one
+    with the items is preferred.
     """
     files = sorted(file for file in folder.iterdir() if table_suffix(file) and file.is_file())
     found = [table for file in files[:_MOST] if (table := _table(file, mapping, options))]

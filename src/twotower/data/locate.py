@@ -1,4 +1,4 @@
-"""File location of a data set: log, catalogue and users, with declaration and format."""
+"""Data set discovery: log, catalogue and users files, with declaration and format."""
 
 import re
 import tempfile
@@ -48,11 +48,11 @@ from twotower.data.temporary import errors_naming, renamed
 from twotower.errors import InputError
 
 _LINES: Final = 100
-"""Lines by which a format without a header is recognised."""
+"""Number of lines from which a format without a header is recognised."""
 IN_LOG: Final = "log"
 """Value of ``catalogue``: columns of the log describe the items."""
 NONE: Final = "none"
-"""Value of ``catalogue`` or ``users``: read none, even where a file is beside the log."""
+"""Value of ``catalogue`` or ``users``: read none, even if there is a file beside the log."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Located:
     logs: tuple[FoundLog, ...]
     """Files of one log."""
     declaration: Declaration
-    """How they are read: the format, overridden by the file, overridden by the caller."""
+    """How they are read: format defaults, overridden by ``dataset.toml``, then by the caller."""
     catalogue: Path | None
     users: Path | None
-    """Their files, or None."""
+    """Catalogue and users files, or None."""
     format: str | None
     """Name of the published format, or None."""
     beside: tuple[Path, ...]
@@ -73,13 +73,13 @@ class Located:
     name: str
     """Name of the data set."""
     base: Path
-    """The folder of the data, which names in a ``dataset.toml`` are relative to."""
+    """The data folder; file names in a ``dataset.toml`` are relative to it."""
     item_columns: frozenset[str] = frozenset()
-    """Columns of the log that are read as its items' description."""
+    """Log columns that are read as item descriptions."""
     likely_join: LikelyJoin | None = None
-    """The tables that are likely a log together, where none is one by itself."""
+    """Two tables that likely form a log when joined, if no table is a log by itself."""
     converted: bool = False
-    """Whether the files of the log are temporary ones, unpacked or made of others."""
+    """Whether the log files are temporary: unpacked from an archive or converted."""
 
     @property
     def joined(self) -> list[Path]:
@@ -89,7 +89,7 @@ class Located:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Entries of the data set's summary: declaration, format, tables not read."""
+        """Entries of the data set summary: declaration, format, joined tables, tables not read."""
         values = self.declaration.model_dump(mode="json", by_alias=True, exclude_unset=True)
         found: dict[str, Any] = {"declaration": values}
         if self.format is not None:
@@ -101,7 +101,7 @@ class Located:
         return found
 
     def source(self) -> Source:
-        """The files by their columns; `InputError` where a column cannot be determined."""
+        """The source made of these files; `InputError` if a column cannot be determined."""
         if self.likely_join is not None:
             raise self.likely_join.error
         declaration, kinds = self.declaration, self.declaration.events
@@ -118,15 +118,15 @@ class Located:
 
 @contextmanager
 def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[Located]:
-    """Find the files of a data set; reshaped ones, and copies of URLs, exist while the block runs.
+    """Find the files of a data set; converted files and downloads exist only inside the block.
 
-    ``paths`` are a folder, a ``dataset.toml``, or files of one log, as paths, patterns or URLs;
-    ``declaration`` is the caller's, which overrides a ``dataset.toml``.
+    ``paths`` are a folder, a ``dataset.toml``, or files of one log, as paths, glob patterns or
+    URLs; ``declaration`` is the caller's and overrides a ``dataset.toml``.
 
     Raises
     ------
     InputError
-        Where there is no log, or the files that belong to it cannot be determined.
+        If there is no log, or its files cannot be determined.
     """
     if any(map(is_url, (*paths, declaration.catalogue or "", declaration.users or ""))):
         with _copied(paths, declaration) as found:
@@ -165,7 +165,7 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
 
 @contextmanager
 def _without_archives(given: list[Path]) -> Iterator[list[Path]]:
-    """The paths, with those of archives unpacked while the block runs; errors name the archives."""
+    """The paths, with archives unpacked inside the block; error messages name the archives."""
     archives = {path: archive for path in given if (archive := archive_of(path)) is not None}
     if not archives:
         yield given
@@ -183,7 +183,7 @@ def _without_archives(given: list[Path]) -> Iterator[list[Path]]:
 
 
 def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptions) -> FoundLog:
-    """The file with the kind given for it, or for its folder, as a column of every row."""
+    """The file with the event kind given for it or its folder, as a constant column."""
     kind = next((kinds[path] for path in (log.path, *log.path.parents) if path in kinds), None)
     if kind is None:
         raise InputError(
@@ -199,7 +199,7 @@ def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptio
 
 @contextmanager
 def _copied(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[Located]:
-    """What `located` finds in copies of URLs; errors inside the block name the URLs."""
+    """`located` on downloaded copies of URLs; errors inside the block name the URLs."""
     parents: dict[str, str] = {}
 
     def copies(given: str | Path) -> list[Any]:
@@ -233,9 +233,9 @@ def _copied(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
 def _with_declaration(
     given: list[Path], declaration: Declaration, kinds: dict[Path, str | None]
 ) -> tuple[Path, list[Path], Declaration]:
-    """Base folder of relative names, paths to read, and the complete declaration.
+    """Base folder of relative names, paths to read, and the merged declaration.
 
-    The kinds of events that a declaration says of its files are added to ``kinds``.
+    Event kinds that the declaration gives for its files are added to ``kinds``.
     """
     first = given[0]
     file = None
@@ -251,7 +251,7 @@ def _with_declaration(
         if first.is_file() and first != file and from_file.log is not None:
             listed = [path.resolve() for _, path in with_kinds(from_file.log, base)]
             if first.resolve() not in listed:
-                return base, given, declaration  # it describes another log of the folder
+                return base, given, declaration  # it declares another log of the folder
             from_file = from_file.model_copy(update={"log": None})
         declaration = from_file.overridden_by(declaration)
     if declaration.log is not None:
@@ -269,7 +269,7 @@ def _with_declaration(
 
 
 def _from_folder(declaration: Declaration, base: Path) -> Declaration:
-    """A declaration with the files that it names in the folder of the data."""
+    """The declaration with the catalogue and users files resolved in the data folder."""
     files = {
         role: str(base / file)
         for role in ("catalogue", "users")
@@ -279,8 +279,8 @@ def _from_folder(declaration: Declaration, base: Path) -> Declaration:
 
 
 def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | None:
-    """The format that is named, or the first that is recognised."""
-    tables = cache(tables_below)  # a folder may be large, and there are many formats
+    """The declared format, else the first that is recognised; None if there is none."""
+    tables = cache(tables_below)  # folders may be large, and there are many formats
     if declaration.format is not None:
         entry = named_format(declaration.format)
         return _together([_of_named(entry, path, tables(_folder(path))) for path in given])
@@ -291,7 +291,7 @@ def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | No
             entry.shape is not None
             and not _named(declaration) <= SHAPES[entry.shape].columns.keys()
         ):
-            continue  # the caller names columns of the files as they are
+            continue  # the caller names columns of the original files
         if entry.by_name_only or not all(map(partial(_may_be, entry), given)):
             continue
         found = [_recognised(entry, path, tables(_folder(path))) for path in given]
@@ -306,7 +306,7 @@ def _folder(path: Path) -> Path:
 
 
 def _of_named(entry: Format, path: Path, tables: Mapping[str, Path]) -> FormatFiles:
-    """The files of a format that the caller names."""
+    """The files of a format named by the caller."""
     found = files_of(entry, path, tables, partial(_has_columns, entry))
     if found is None:
         raise InputError(
@@ -318,12 +318,12 @@ def _of_named(entry: Format, path: Path, tables: Mapping[str, Path]) -> FormatFi
 
 
 def _may_be(entry: Format, path: Path) -> bool:
-    """Whether a path is a folder, or a file with the name, columns and lines of a format's log."""
+    """Whether a path is a folder, or a file whose name, columns and lines fit a format's log."""
     return not path.is_file() or (matches(entry, path) and _has(entry, path))
 
 
 def _recognised(entry: Format, path: Path, tables: Mapping[str, Path]) -> FormatFiles | None:
-    """The files of a format in a folder, or beside a file; None where they are of another."""
+    """The files of a format in a folder or beside a file; None if they are not of the format."""
     found = files_of(entry, path, tables, partial(_has, entry))
     if found is None or (entry.uneven and not any(_is_uneven(log, entry) for log in found.logs)):
         return None
@@ -331,7 +331,7 @@ def _recognised(entry: Format, path: Path, tables: Mapping[str, Path]) -> Format
 
 
 def _together(found: Sequence[FormatFiles]) -> FormatFiles:
-    """The files of several paths as one log. A catalogue is of one file, unless it is converted."""
+    """Merge the files of several paths into one log. Only a converted catalogue keeps all files."""
     first = found[0]
     logs = dict.fromkeys(log for files in found for log in files.logs)
     catalogues = found if first.format.catalogue_shape is not None else found[:1]
@@ -340,14 +340,14 @@ def _together(found: Sequence[FormatFiles]) -> FormatFiles:
 
 
 def _named(declaration: Declaration) -> set[str]:
-    """Columns of the log that the caller names."""
+    """Log columns named by the caller."""
     named = declaration.columns.model_dump(include=set(LOG_FIELDS.values()), exclude_none=True)
     several = (name if isinstance(name, tuple) else (name,) for name in named.values())
     return {column for names in several for column in names}
 
 
 def _has(entry: Format, log: Path) -> bool:
-    """Whether a file has the columns and the lines of a format's log."""
+    """Whether the columns and lines of a file fit a format's log."""
     return _has_columns(entry, log) and _has_lines(entry, log)
 
 
@@ -383,7 +383,7 @@ def _first_lines(entry: Format, log: Path) -> list[str]:
 def _of_format(
     found: FormatFiles, base: Path, declaration: Declaration, name: str, folder: Path
 ) -> Located:
-    """The files of a published format, converted where they are not tables."""
+    """The data set in a published format, with files converted if they are not tables."""
     entry = found.format
     logs = with_parts([FoundLog(path) for path in found.logs], stem_of)
     if entry.shape is not None:
@@ -421,14 +421,14 @@ def _of_format(
 
 
 def _unread(folder: Path, read: Collection[Path | None]) -> tuple[Path, ...]:
-    """Tables of a folder that are not read, and files that may hold data."""
+    """Tables of a folder that are not read, and other files that may hold data."""
     near = users_beside(folder)
     found = {*log_tables(folder), *unread_beside(folder), *([near] if near else [])}
     return tuple(sorted(found - {*read}))
 
 
 def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:
-    """The files of a log, those of one part together, as one table a part."""
+    """Convert the files of a log to one table per split part."""
     groups: dict[Part | None, list[Path]] = {}
     for log in logs:
         groups.setdefault(log.part, []).append(log.path)
@@ -447,7 +447,7 @@ def _present(
     catalogue: Path | None,
     entry: Format,
 ) -> ColumnMapping:
-    """Column mapping: those of the format that its files have, and all that the caller names."""
+    """Column mapping: the format's columns that exist in the files, and all the caller names."""
     options = merged.catalogue_options
     of_log = set(column_names(log.path, merged.read)) | set(log.keys)
     of_items = set() if catalogue is None else set(column_names(catalogue, options))
@@ -460,7 +460,7 @@ def _present(
 
 
 def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name: str) -> Located:
-    """Files that are tables, of no format in particular."""
+    """The data set in plain tables, in no published format."""
     first = given[0]
     beside: tuple[Path, ...] = ()
     if len(given) > 1 or first.is_file():
@@ -492,7 +492,7 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
 def _likely_join(
     logs: Sequence[FoundLog], declaration: Declaration, *, whole: bool
 ) -> LikelyJoin | None:
-    """The likely join of a log that lacks its user or its item; of a ``whole`` folder of any."""
+    """The likely join for a log without a user or item column; any log of a ``whole`` folder."""
     options, log = declaration.read, logs[0]
     if len(logs) > 1 or options.join or options.explode:
         return None
@@ -502,7 +502,7 @@ def _likely_join(
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
-    """The files that were given, and those in folders among them."""
+    """The given files, with folders replaced by the tables in them."""
     found: list[Path] = []
     for path in given:
         found += sorted(log_tables(path)) if path.is_dir() else [path]
@@ -510,7 +510,7 @@ def _files(given: Sequence[Path]) -> list[Path]:
 
 
 def _file_named(base: Path, declaration: Declaration, role: str) -> Path | None:
-    """The file of a role: relative to the working directory, or to the folder of the data."""
+    """The declared catalogue or users file, relative to the working directory or data folder."""
     name = getattr(declaration, role)
     if name in (None, NONE) or (role == "catalogue" and name == IN_LOG):
         return None
@@ -521,7 +521,7 @@ def _file_named(base: Path, declaration: Declaration, role: str) -> Path | None:
 
 
 def _item_columns(found: Located) -> dict[str, str]:
-    """The log's column for each canonical column of a catalogue that it has."""
+    """Canonical catalogue column → log column, for item descriptions in the log."""
     entry = None if found.format is None else named_format(found.format)
     present = column_names(found.logs[0].path, found.declaration.read)
     of_log = found.declaration.columns.log_columns(found.logs[0].path, present).canonical
@@ -542,14 +542,14 @@ def _item_columns(found: Located) -> dict[str, str]:
 
 
 def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Path:
-    """Write a catalogue from item columns of a log: the first value of each item and column.
+    """Write a catalogue from item columns of a log: the first value per item and column.
 
-    ``wanted`` is the log's column for each canonical column of the catalogue, with the item's.
+    ``wanted`` maps canonical catalogue columns, including the item id, to log columns.
 
     Raises
     ------
     InputError
-        Where a line is of another encoding: its item could be left without a title in silence.
+        If a line cannot be decoded, since its item could silently lose its title.
     """
     order = [columns.ITEM_ID, *(name for name in wanted if name != columns.ITEM_ID)]
     tables = []
@@ -572,7 +572,7 @@ def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Pat
 
 
 def _first_values(rows: pl.DataFrame) -> pl.DataFrame:
-    """A row for each item in the order of their appearance: the first value of every column."""
+    """One row per item, in order of appearance: the first non-missing value of every column."""
     texts = [name for name in rows.columns[1:] if rows.schema[name] == pl.String]
     rows = rows.with_columns(pl.col(name).replace("", None) for name in texts)
     items = rows.filter(pl.col(columns.ITEM_ID).is_not_null())

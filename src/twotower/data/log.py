@@ -36,10 +36,10 @@ from twotower.types import (
 )
 
 ReadProgress: TypeAlias = Callable[[int, int], None]
-"""Called with the bytes of the log read so far, and in all."""
+"""Called with the bytes of the log read so far, and the total."""
 
 SAMPLED_IDS: Final = 100_000
-"""User ids, and item ids, that are checked for damage by a spreadsheet."""
+"""Number of user ids, and of item ids, checked for spreadsheet damage."""
 _INVISIBLE: Final = "[\u00ad\u200b-\u200f\u2060\ufeff]"
 _PART: Final = "part"
 """Code of the part of the file that a row is of."""
@@ -48,57 +48,57 @@ _DTYPES: Final = {
     columns.RATING: pl.Float32, columns.TIMESTAMP: pl.Int64,
     columns.WEIGHT: pl.Float32, columns.KIND: pl.UInt8,
 }  # fmt: skip
-"""Types of columns other than float64."""
+"""Types of the columns that are not float64."""
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """Interactions as arrays, in the order of the files."""
+    """Interactions as arrays, in file order."""
 
     users: IndexArray
     items: IndexArray
     """``(events,)`` int32 codes."""
     ratings: FloatArray | None
-    """``(events,)`` float32, NaN where an interaction has none; or None."""
+    """``(events,)`` float32, NaN if missing; or None."""
     timestamps: OffsetArray | None
     """``(events,)`` int64 milliseconds, or None."""
     order: DoubleArray | None
     """``(events,)`` float64 position among the user's interactions, or None."""
     parts: Array | None
-    """``(events,)`` uint8 `Part` that the files give, or None."""
+    """``(events,)`` uint8 `Part` given by the files, or None."""
     weights: FloatArray | None = None
-    """``(events,)`` float32, negative where an event takes earlier ones away, or None."""
+    """``(events,)`` float32, negative for events that cancel earlier ones; or None."""
     kinds: Array | None = None
     """``(events,)`` uint8 codes of `EventRules.kinds`, or None."""
     contexts: IndexArray | None = None
-    """``(events,)`` int32 row of the table of contexts, or None where no column is declared."""
+    """``(events,)`` int32 row of the context table, or None without declared columns."""
 
     def __len__(self) -> int:
         return len(self.users)
 
     def select(self, which: BoolArray | OffsetArray) -> "EventLog":
-        """The interactions of a boolean mask, or at the given places."""
+        """The interactions selected by a boolean mask or by positions."""
         arrays = {column.name: getattr(self, column.name) for column in fields(self)}
         chosen = {name: array[which] for name, array in arrays.items() if array is not None}
         return replace(self, **chosen)
 
     def by_user_and_time(self) -> "EventLog":
-        """Sorted by user, then time or order; equal times stay in the order of the files."""
+        """Sorted by user, then time or order; ties keep file order."""
         when = self.timestamps if self.timestamps is not None else self.order
         keys = (self.users,) if when is None else (when, self.users)
         return self.select(np.lexsort(keys))
 
     def by_user(self) -> "EventLog":
-        """Sorted by user; a user's interactions stay in the order of the files."""
+        """Sorted by user; a user's interactions keep file order."""
         return self.select(np.argsort(self.users, kind="stable"))
 
     @property
     def pairs(self) -> OffsetArray:
-        """``(events,)`` number of each event's pair of user and item."""
+        """``(events,)`` number of each event's user-item pair."""
         return self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items
 
     def first_of_pairs(self) -> BoolArray:
-        """``(events,)`` true where the user has not had the item before in this order."""
+        """``(events,)`` mask of the first event of each user-item pair, in this order."""
         pairs = self.pairs
         first = np.zeros(len(pairs), dtype=bool)
         first[np.unique(pairs, return_index=True)[1]] = True
@@ -113,31 +113,30 @@ class LogRead:
     """The usable interactions."""
     users: Vocabulary
     items: Vocabulary
-    """The ids of the codes; ``items`` begins with the catalogue where there is one."""
+    """Ids by code; ``items`` begins with the catalogue if there is one."""
     read_of: tuple[int, ...]
-    """Rows of each file, good and bad."""
+    """Number of rows of each file, accepted and rejected."""
     unknown_items: int
-    """Different items of those that were rejected because the catalogue lacks them."""
+    """Number of distinct items rejected because the catalogue lacks them."""
     without_rating: int
-    """Usable interactions that have none, in a log that has ratings."""
+    """Number of usable interactions without a rating, in a log with ratings."""
     contexts: pl.DataFrame | None = None
-    """The distinct rows of the declared columns; None where there are none."""
+    """Distinct rows of the declared columns; None without any."""
     zones: Mapping[str, str] = field(default_factory=dict)
-    """`Column.time_zone` of each declared column that derives from the time, as it was found."""
+    """Detected `Column.time_zone` of each declared column that derives from the time."""
     own_offsets: tuple[str, ...] = ()
-    """Offsets from UTC that the times of the log have of their own, where these columns are read
-    by them."""
+    """UTC offsets written with the times of the log, if derived columns use them."""
 
     @property
     def scientific_ids(self) -> list[str]:
-        """Ids such as ``1.23457E+12``, which a spreadsheet has shortened, among the first."""
+        """Sampled ids such as ``1.23457E+12`` that were shortened by a spreadsheet."""
         ids = _first(self.users).append(_first(self.items))
         return ids.filter(ids.str.contains(r"^\d(\.\d+)?[eE]\+\d+$")).to_list()
 
     def alike_ids(self, ids: Vocabulary) -> list[tuple[str, str]]:
-        """Pairs of the first ids that look alike: of another Unicode form, or with invisible marks.
+        """Pairs of sampled ids that look alike: another Unicode form, or invisible characters.
 
-        Text that was typed on one system and exported by another has them.
+        They occur in text typed on one system and exported by another.
         """
         first = _first(ids)
         unusual = first.filter(first.str.len_bytes() != first.str.len_chars())
@@ -149,14 +148,14 @@ class LogRead:
         return [(first_id, other) for first_id, other in found]
 
     def case_variants(self, ids: Vocabulary) -> list[tuple[str, str]]:
-        """Pairs of the first ids that differ in upper and lower case alone."""
+        """Pairs of sampled ids that differ only in case."""
         groups = _first(ids).to_frame().group_by(pl.col("id").str.to_lowercase().alias("lower"))
         several = groups.agg(pl.col("id").sort()).filter(pl.col("id").list.len() > 1).sort("lower")
         return [(one, other) for one, other, *_ in several["id"].to_list()]
 
     @property
     def heaviest_user(self) -> tuple[str, float]:
-        """The user of most interactions, and the share of the log that is theirs."""
+        """The user with the most interactions, and their share of the log."""
         counts = np.bincount(self.log.users)
         code = int(counts.argmax())
         return self.users.ids[code], float(counts[code] / len(self.log))
@@ -179,15 +178,15 @@ def read_log(
 ) -> LogRead:
     """Read and validate every file of a log.
 
-    Ids of ``catalogue`` come first; items that it lacks are rejected, or added where
-    ``keep_unknown``. ``declared`` are the columns of the log that give the context of an event,
-    ``mapper`` reads and validates the files: `map`, or that of `twotower.cluster.ray_cluster`.
+    Ids of ``catalogue`` come first; items that it lacks are rejected, or added if
+    ``keep_unknown``. ``declared`` are the context columns of the log. ``mapper`` reads and
+    validates the files: `map`, or the one of `twotower.cluster.ray_cluster`.
 
     Raises
     ------
     InputError
-        Where nothing can be used, a declared column is of another kind, or an hour is declared and
-        no time has one.
+        If no row is usable, a declared column is of another kind, or an hour is declared but the
+        times are dates only.
     """
     derived = {name: column for name, column in declared.items() if column.is_of_time}
     named_zones: set[str | None] = set()
@@ -231,7 +230,7 @@ def read_log(
         raise _nothing_left(source, rejects, sum(read), catalogue)
     whole = pl.concat(collected, how="diagonal")
     del collected  # so that memory holds one column twice, not all
-    # What a chunk lacks, such as a column that is first there in the middle of a file, is NaN.
+    # Columns that a chunk lacks, such as those that first appear in mid-file, become NaN.
     joined = {name: whole.drop_in_place(name).to_numpy() for name in whole.columns}
     ratings = joined.get(columns.RATING)
     without = 0 if ratings is None else int(np.isnan(ratings).sum())
@@ -267,7 +266,7 @@ def read_log(
 
 
 def _numbers(rows: pl.DataFrame, codes: Mapping[str, Array]) -> pl.DataFrame:
-    """What is kept of a chunk until all are read: numbers, and codes in the place of texts."""
+    """The part of a chunk kept until all are read: numbers, with texts replaced by codes."""
     held = rows.drop(_NOT_HELD, strict=False)
     held = held.cast({name: _DTYPES.get(name, pl.Float64) for name in held.columns})
     return held.with_columns(pl.Series(name, array) for name, array in codes.items())
@@ -276,9 +275,9 @@ def _numbers(rows: pl.DataFrame, codes: Mapping[str, Array]) -> pl.DataFrame:
 def _validated_chunks(
     file: LogFile, rules: Rules, known: Vocabulary | None, *, clocks: bool
 ) -> Generator[Chunk, None, None]:
-    """Usable and rejected rows of one file, which may be read by a process on another machine.
+    """Usable and rejected rows of one file; may run in a process on another machine.
 
-    ``clocks`` says whether to tell the UTC offset and the zone that each time has of its own.
+    ``clocks`` adds the UTC offset and the zone given with each time.
     """
     here = file.url is None or file.path.exists()
     with (
@@ -303,7 +302,7 @@ def _with_clocks(chunk: Chunk) -> Chunk:
 def _typed_context(
     chunks: Sequence[pl.DataFrame], declared: Mapping[str, Column], source: Source
 ) -> pl.DataFrame:
-    """The declared columns of all usable interactions that the log has."""
+    """The declared columns present in the log, for all usable interactions."""
     rows = pl.concat(chunks, how="vertical_relaxed")
     given = {name: column for name, column in declared.items() if columns.of_context(name) in rows}
     named = rows.rename({columns.of_context(name): name for name in given})
@@ -312,10 +311,10 @@ def _typed_context(
 
 
 def _zone_of_times(offsets: Array, named: Collection[str | None], read: str | None) -> str:
-    """`Column.time_zone` of a log: of its times, else the zone that it is read with, else UTC.
+    """`Column.time_zone` of a log: that of its times, else the zone it is read with, else UTC.
 
-    ``offsets`` are the distinct ones that times have, NaN for none, and ``named`` the zones of
-    whole columns. Offsets that are all 0 are as good as none: most logs are written so.
+    ``offsets`` are the distinct UTC offsets of the times, NaN for none, and ``named`` the zones of
+    whole columns. Offsets that are all 0 count as none, since most logs are written in UTC.
     """
     if read is not None:
         return read
@@ -334,7 +333,7 @@ def _with_times(
     zones: Mapping[str, str],
     log: Mapping[str, Array],
 ) -> pl.DataFrame:
-    """The declared columns, with what derives from the time where the log does not say it."""
+    """The declared columns, with those missing in the log derived from the time."""
     if columns.TIMESTAMP not in log:
         return given.select(declared)
     times = pl.Series(log[columns.TIMESTAMP], dtype=pl.Int64)
@@ -354,7 +353,7 @@ def _with_times(
 
 
 def _own_clock(times: pl.Series, log: Mapping[str, Array]) -> pl.Series:
-    """What clocks said where each time is from; null where it has no offset of its own."""
+    """Local wall-clock time of each event; null if its time has no UTC offset."""
     minutes = pl.Series(log[columns.UTC_OFFSET], nan_to_null=True).cast(pl.Int64)
     return wall_clock(times + minutes * 60_000, "UTC")
 
@@ -383,7 +382,7 @@ def _nothing_left(
 
 
 def _time_hint(log: LogFile, time: str) -> str | None:
-    """What a text that is no time lacks."""
+    """Hint on what is missing in a text that is not a complete time."""
     if is_clock(time):
         date, clock = date_and_clock(log) or ("DATE", "CLOCK")
         return (

@@ -1,4 +1,4 @@
-"""`prepare`: files to a `Dataset` (read, validate, reduce, index, split)."""
+"""Data preparation: files to a `Dataset` (read, validate, filter, index, split)."""
 
 import tempfile
 import time
@@ -51,10 +51,10 @@ from twotower.errors import InputError
 from twotower.types import BoolArray, IndexArray, Mapper
 
 HEAVY: Final = 0.1
-"""Share of a log above which a user is reported, where there are `HEAVY_OF` users or more."""
+"""A user with more than this share of the log is reported, if there are `HEAVY_OF` users."""
 HEAVY_OF: Final = 20
 CASE_VARIANTS: Final = 0.01
-"""Share of the ids from which those that differ in case alone are reported."""
+"""Ids that differ only in case are reported if they exceed this share of the (sampled) ids."""
 
 
 def prepare(
@@ -79,50 +79,51 @@ def prepare(
     Parameters
     ----------
     path
-        A folder, a file or its ``dataset.toml``, several files or patterns of one log, as paths
-        or URLs; or a table that Python holds: a DataFrame, an array, a dict of columns or a list of
-        rows.
+        A folder, a file or its ``dataset.toml``, or several files or glob patterns of one log, as
+        paths or URLs; or an in-memory table: a DataFrame, an array, a dict of columns or a list
+        of rows.
     name
-        Name of the data set; by default that of the folder, or the file's up to its first dot.
+        Name of the data set; by default the folder name, or the file name up to its first dot.
     settings
         What to keep and how to split.
     mapping
-        Names of the columns, where they are unusual.
+        Column names, if they are unusual.
     catalogue
-        The catalogue, where it is not beside the log: a file or a table.
+        The catalogue, if it is not beside the log: a file or a table.
     options
-        How the log is read, and by `ReadOptions.for_catalogue` the catalogue, where detection
-        does not do: encoding, separator, time format, rating scale …
+        How the log is read, if detection fails: encoding, separator, time format, rating scale …
+        The catalogue is read with `ReadOptions.for_catalogue` of it.
     catalogue_options
-        How the catalogue is read, where it is read differently.
+        How the catalogue is read, if different.
     users
-        The table of users: a file or a table with an id column.
+        The users table: a file or a table with an id column.
     format
-        Name of a published format (`twotower.data.formats`), where it is not recognised.
+        Name of a published format (`twotower.data.formats`), if it is not recognised.
     declaration
         All of this at once, as in ``dataset.toml``. The other arguments override it, and it
         overrides a ``dataset.toml`` in the folder of the log.
     events
-        What the kinds of events are worth, and which one is to be predicted.
+        Weights of the event kinds, and which kinds to predict.
     out
-        Folder to write, whole or not at all: what `Dataset.save` writes, and
-        ``rejects.jsonl`` where a row was set aside.
+        Folder to write atomically: the files of `Dataset.save`, and ``rejects.jsonl`` if a row
+        was rejected.
     progress
         Called as the log is read.
     mapper
-        Reads and validates the files of the log: `map`, or that of `twotower.cluster.ray_cluster`.
+        `map`-like function that reads and validates the log files: `map`, or the one of
+        `twotower.cluster.ray_cluster`.
 
     Returns
     -------
     Dataset
-        Users in the order of their ids; items in that of the catalogue, or of their ids
-        where there is none. ``summary`` counts what was read, rejected, reduced and kept.
+        Users ordered by id; items in catalogue order, or by id without a catalogue. ``summary``
+        counts what was read, rejected, filtered and kept.
 
     Raises
     ------
     InputError
-        Where the source is not recognised or nothing usable is left; with ``strict`` at the
-        first bad row.
+        If the source is not recognised or nothing usable is left; with ``strict`` at the first
+        bad row.
     """
     if is_table(path) or any(is_table(table) for table in (catalogue, users) if table is not None):
         if mapper is not map and is_table(path):
@@ -148,7 +149,7 @@ def prepare(
 
 
 def _for_other_processes(found: Located) -> Located:
-    """The files as processes with another working directory, on other machines, find them."""
+    """The files with absolute paths, for processes on other machines."""
     if found.converted:
         raise InputError(
             f"{found.name} is unpacked or converted first, which is done on one machine",
@@ -166,7 +167,7 @@ def prepare_located(
     progress: ReadProgress | None = None,
     mapper: Mapper = map,
 ) -> Dataset:
-    """`prepare` of files that `located` found."""
+    """`prepare` for files found by `located`."""
     if mapper is not map:
         found = _for_other_processes(found)
     plan = _planned(found)
@@ -184,12 +185,12 @@ def prepare_located(
 
 
 class _Plan(NamedTuple):
-    """How files are read and split, checked before the log is."""
+    """How files are read and split; checked before the log is read."""
 
     source: Source
     split: Split
     users_key: str | None
-    """The id column of the table of users, where there is one."""
+    """The id column of the users table, if there is one."""
 
 
 def _planned(found: Located) -> _Plan:
@@ -221,7 +222,7 @@ def _read(
     progress: ReadProgress | None,
     mapper: Mapper,
 ) -> tuple[Catalogue | None, LogRead]:
-    """The catalogue, where there is one, and the log."""
+    """Read the catalogue, if there is one, and the log."""
     declaration = found.declaration
     rules = Rules(time.time_ns() // 1_000_000, declaration.read, declaration.events)
     known = None if source.catalogue is None else read_catalogue(source.catalogue, rejects)
@@ -246,7 +247,7 @@ def _dataset_of(
     summary: dict[str, Any],
     rejects: RejectLog,
 ) -> Dataset:
-    """The data set of what was read: reduced, indexed and split; ``summary`` is completed."""
+    """Build the data set from what was read: filter, index and split; completes ``summary``."""
     source, settings, kinds = plan.source, found.declaration.prepare, found.declaration.events
     schema = found.declaration.declared.in_zones(log_read.zones)
     log, held_out, later = _in_order(log_read.log, plan.split)
@@ -313,8 +314,8 @@ def _dataset_of(
 
 
 def _in_order(log: EventLog, split: Split) -> tuple[EventLog, Split, int]:
-    """The log in the order of its split, up to the end of a fold; the split at the fold's cuts,
-    and how many interactions came after its end.
+    """The log in the split's order, up to the end of a `Rolling` fold; the split to apply (the
+    fold's `GlobalTime`); and the number of interactions after the fold.
     """
     log = log.by_user() if isinstance(split, FileOrder) else log.by_user_and_time()
     if not isinstance(split, Rolling) or log.timestamps is None:
@@ -328,7 +329,7 @@ def _in_order(log: EventLog, split: Split) -> tuple[EventLog, Split, int]:
 def _context_notes(
     contexts: pl.DataFrame | None, interactions: Histories, log_read: LogRead
 ) -> list[str]:
-    """Warnings about the declared columns of the log, a sentence each; usually none."""
+    """Warnings about declared context columns, one sentence each; usually none."""
     notes = []
     if contexts is not None:
         notes += [
@@ -348,7 +349,7 @@ def _context_notes(
 
 
 def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
-    """`InputError` at a declared column that there is not, or that would tell the target."""
+    """Raise `InputError` for a declared column that is missing or would leak the target."""
     catalogue = source.catalogue
     if schema.items and catalogue is None:
         name = next(iter(schema.items))
@@ -388,7 +389,7 @@ def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
 
 
 def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> None:
-    """`InputError` at a column of the log that says what an event is, not when or where it was."""
+    """Raise `InputError` for a context column that is the event's outcome or cannot be derived."""
     log = source.logs[0]
     roles = {column: name for name, column in log.columns.items() if not columns.is_context(name)}
     for name, column in schema.events.items():
@@ -400,7 +401,7 @@ def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> 
                 f"leave it out, or give the log a time or a column {name!r}",
             )
         role = roles.get(name) or (name if name in _ROLES else None)
-        if role is None:  # not read, but usually what an event ended in
+        if role is None:  # not read, but usually the outcome of an event
             role = next((outcome for outcome in _OUTCOMES if folded(name) in _USUAL[outcome]), None)
         what = None if role is None else _ROLES[role]
         if what is None and name in of_items:
@@ -430,7 +431,7 @@ _ROLES: Final = {
 def _item_table(
     schema: Schema, source: Source, base: Path, ids: Sequence[str]
 ) -> pl.DataFrame | None:
-    """The declared columns of the items, in their order; None without any."""
+    """The declared item columns, in item order; None if there are none."""
     if not schema.items or source.catalogue is None:
         return None
     place = Place(source.catalogue.path, source.catalogue.options)
@@ -473,7 +474,7 @@ def _read_summary(
         summary["alike_ids"] = {"count": len(alike), "example": list(alike[0])}
     for what, ids in (("users", found.users), ("items", found.items)):
         variants = found.case_variants(ids)
-        by_chance = CASE_VARIANTS * min(len(ids), SAMPLED_IDS)  # ids that were drawn at random
+        by_chance = CASE_VARIANTS * min(len(ids), SAMPLED_IDS)  # expected among random ids
         if len(variants) > by_chance:
             summary.setdefault("case_variants", {})[what] = {
                 "count": len(variants), "example": list(variants[0]),
@@ -501,7 +502,7 @@ def _read_summary(
         summary |= _unknown_items(found, known, rejects, paths)
         images = known.rows[columns.IMAGE].drop_nulls()
         if any(not image.startswith(WEB) for image in images):
-            # Paths mean something beside the catalogue only, which the data set leaves.
+            # Image paths are relative to the catalogue, which is not part of the data set.
             summary["image_folder"] = str(source.catalogue.path.parent.resolve())
     if hints := _encodings(source, rejects, read):
         summary["encodings"] = hints
@@ -528,7 +529,7 @@ def _catalogue_summary(file: CatalogueFile, known: Catalogue, rejects: RejectLog
 
 
 def _suspicions(log: LogFile) -> dict[str, Any]:
-    """Columns whose first values mean something else than what they are read as."""
+    """Columns whose first values suggest that they are misread."""
     found: dict[str, Any] = {}
     item = log.columns[columns.ITEM_ID]
     values = log.sampled([item, *ratings_or_labels(log)])
@@ -541,7 +542,7 @@ def _suspicions(log: LogFile) -> dict[str, Any]:
 
 
 def _encodings(source: Source, rejects: RejectLog, read: Mapping[Path, int]) -> dict[str, Any]:
-    """Files with rows that are not of the encoding they were read in, and the likely one."""
+    """Files with rows that could not be decoded, and their likely encoding."""
     hints = {}
     catalogue = [] if source.catalogue is None else [source.catalogue]
     files: list[LogFile | CatalogueFile] = [*source.logs, *catalogue]
@@ -572,7 +573,7 @@ def _columns(found: Columns) -> dict[str, Any]:
 def _unknown_items(
     found: LogRead, known: Catalogue, rejects: RejectLog, paths: Sequence[Path]
 ) -> dict[str, Any]:
-    """Interactions with items that the catalogue lacks, and what share of the log they are."""
+    """Number and share of interactions with items that the catalogue lacks."""
     rejected = rejects.counts(paths).get(UNKNOWN_REASON, 0)
     kept = int((found.log.items >= known.rows.height).sum())
     if not rejected + kept:
@@ -591,7 +592,7 @@ def _unknown_items(
 def _without_returned(
     log: EventLog, kinds: EventRules | None
 ) -> tuple[EventLog, EventLog | None, dict[str, Any]]:
-    """The log without negative events and what they take away, those that stand, and counts."""
+    """The log without returns and the events they cancel; the final returns; and counts."""
     weights = log.weights
     if weights is None:
         return log, None, {}
@@ -615,7 +616,7 @@ def _without_returned(
 def _returned(
     back: EventLog, user_index: IndexArray, item_index: IndexArray, users: int
 ) -> Histories | None:
-    """What was taken away for good, of the users and items that are kept."""
+    """Items returned for good, per user, for the users and items that are kept."""
     rows, items = user_index[back.users], item_index[back.items]
     known = (rows >= 0) & (items >= 0)
     order = np.argsort(rows[known], kind="stable")
@@ -624,7 +625,7 @@ def _returned(
 
 
 def _aged(interactions: Histories, parts: PartArray) -> Histories:
-    """The interactions with weights that fall with their age, where that is declared."""
+    """The interactions with time-decayed weights, if a half-life is declared."""
     rules, times = interactions.rules, interactions.timestamps
     if rules is None or rules.half_life is None or interactions.weights is None:
         return interactions
@@ -647,9 +648,9 @@ def _reduce(
     kinds: EventRules | None,
     lists: Mapping[str, str] | None = None,
 ) -> tuple[EventLog, dict[str, Any]]:
-    """Drop repeats, then what lies outside the k-core; the counts of both.
+    """Drop repeats, then interactions outside the k-core; return the log and the counts.
 
-    ``lists`` is the item column, where its values look like lists: the likely cause of an error.
+    ``lists`` is the item column if its values look like lists: the likely cause of an error.
     """
     repeats = 0
     if not settings.keep_repeats:
@@ -690,9 +691,10 @@ def _items_are_lists(column: str, example: str) -> InputError:
 
 
 def _kept_of_pairs(log: EventLog, kinds: EventRules | None) -> BoolArray:
-    """Of each user and item one of a target kind before others, then the strongest, then earliest.
+    """Mask of one event per user and item: target kinds first, then the strongest, then earliest.
 
-    Where some kinds do not count as seen, one of those is kept too: the item may come again.
+    If some kinds do not count as seen, one of those is kept as well, since the item may be
+    recommended again.
     """
     if log.weights is None:
         return log.first_of_pairs()
@@ -734,7 +736,7 @@ def _indexed_items(
 def _indexed_contexts(
     log: EventLog, contexts: pl.DataFrame | None
 ) -> tuple[EventLog, pl.DataFrame | None]:
-    """The log with the rows of the contexts that are left, and those."""
+    """The log with reindexed contexts, and the contexts that are still used."""
     if contexts is None or log.contexts is None:
         return log, None
     left, which = np.unique(log.contexts, return_inverse=True)
@@ -742,7 +744,7 @@ def _indexed_contexts(
 
 
 def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]]:
-    """``(ids,)`` index of each code in the order of the ids that occur, else -1, and those ids."""
+    """``(ids,)`` new index of each code, sorted by id, -1 if unused; and the ids that occur."""
     present = np.flatnonzero(np.bincount(codes)).tolist()
     present.sort(key=ids.__getitem__)
     index = _places(present, len(ids))
@@ -750,7 +752,7 @@ def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]
 
 
 def _places(codes: Sequence[int] | IndexArray, size: int) -> IndexArray:
-    """``(size,)`` place of each code in ``codes``, -1 where it is not among them."""
+    """``(size,)`` position of each code in ``codes``, -1 for codes not among them."""
     index = np.full(size, -1, dtype=np.int32)
     index[codes] = np.arange(len(codes), dtype=np.int32)
     return index

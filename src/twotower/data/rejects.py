@@ -1,4 +1,4 @@
-"""Rejected rows: written to a file, counted by reason, or an error in strict mode."""
+"""Rejected rows: written to a file and counted by reason, or an error in strict mode."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from twotower.data.validation import UNKNOWN_ITEM, UNKNOWN_REASON
 from twotower.errors import InputError
 
 REJECTS_FILE: Final = "rejects.jsonl"
-"""Its name beside the prepared data."""
+"""Name of the rejects file in the prepared data set."""
 
 _FIXES: Final[dict[str, tuple[str, str]]] = {
     "bad": (
@@ -94,7 +94,7 @@ _ANYWAY: Final = "correct the row, or prepare without strict to set such rows as
 
 
 def fix_of(reason: str, *, cli: bool) -> str | None:
-    """The fix for a reason, in the words of Python or of the command line."""
+    """The fix for a reject reason, in Python or command-line terms."""
     last = reason.split(": ")[-1]
     for key in (reason, last, reason.split(" ")[0], last.split(" ")[0]):
         if key in _FIXES:
@@ -103,17 +103,17 @@ def fix_of(reason: str, *, cli: bool) -> str | None:
 
 
 def first_reject(source: Path, rejects: Sequence[Reject], options: ReadOptions) -> str:
-    """The first of some rejected rows with its fix, in the words of the command line."""
+    """Description of the first rejected row with its fix, in command-line terms."""
     first = min(rejects, key=lambda reject: reject.line)
     fix = _with_encoding(fix_of(first.reason, cli=True), first.reason, source, options)
     return "; ".join(filter(None, (_location(source, first), fix)))
 
 
 class RejectLog:
-    """Collector of rejected rows, or with ``strict`` an error at the first.
+    """Collector of rejected rows; with ``strict``, the first one raises an error.
 
-    The file at ``path`` is made when the first row is rejected: JSON lines with ``file``, ``line``,
-    ``reason``, ``value`` and ``row``.
+    The file at ``path`` is created when the first row is rejected: JSON lines with ``file``,
+    ``line``, ``reason``, ``value`` and ``row``.
     """
 
     def __init__(self, path: Path, *, strict: bool = False) -> None:
@@ -136,7 +136,7 @@ class RejectLog:
         Raises
         ------
         InputError
-            Where ``strict``: file and line, reason, value and fix of the first row.
+            If ``strict``: file, line, reason, value and fix of the first row.
         """
         if not rejects:
             return
@@ -166,7 +166,7 @@ class RejectLog:
         self._counts.setdefault(source, Counter()).update(reject.reason for reject in rejects)
 
     def counts(self, sources: Sequence[Path]) -> dict[str, int]:
-        """Rows of the given files by reason, the most frequent first."""
+        """Number of rejected rows of the given files by reason, most frequent first."""
         total: Counter[str] = Counter()
         for source in sources:
             total.update(self._counts.get(source, {}))
@@ -181,7 +181,7 @@ class RejectLog:
         return None
 
     def examples(self, sources: Sequence[Path]) -> dict[str, str]:
-        """File, line and value of the first row of each reason, the most frequent first."""
+        """File, line and value of the first row of each reason, most frequent first."""
         firsts = {}
         for reason in self.counts(sources):
             source = self.source_of(sources, reason)
@@ -190,7 +190,7 @@ class RejectLog:
         return firsts
 
     def source_of(self, sources: Sequence[Path], reason: str) -> Path:
-        """The first of the given files with a row of a reason that one of them has."""
+        """The first of the given files with a row of the given reason; one of them must have it."""
         return next(source for source in sources if (source, reason) in self._firsts)
 
     def example_of(self, sources: Sequence[Path], reason: str) -> str | None:

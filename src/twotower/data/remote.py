@@ -15,7 +15,7 @@ _URL: Final = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a path names its file system.
+    """Whether a path is a URL.
 
     >>> is_url("s3://bucket/log.parquet"), is_url("data/log.parquet")
     (True, False)
@@ -24,12 +24,12 @@ def is_url(path: str | Path) -> bool:
 
 
 def fetched(url: str, folder: Path) -> list[Path]:
-    """Copies, in ``folder``, of the file or folder of a URL, or of all that match its pattern.
+    """Copy the file or folder of a URL, or all matches of its pattern, to ``folder``.
 
     Raises
     ------
     InputError
-        Where there is none, or its file system cannot be reached.
+        If nothing exists there, or the file system cannot be reached.
     """
     with _reaching(url) as (files, path):
         found = files.glob(path) if has_magic(path) else [path] if files.exists(path) else []
@@ -49,9 +49,9 @@ def fetched(url: str, folder: Path) -> list[Path]:
 
 @contextmanager
 def local_input(path: str | Path) -> Iterator[Path]:
-    """A path as it is; of a URL, a copy of its file or folder while the block runs.
+    """Yield a local path unchanged, or for a URL a temporary copy of its file or folder.
 
-    Of a pattern that several match, a folder with their copies.
+    For a pattern with several matches, the copy is a folder of all of them.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def local_input(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def local_output(path: str | Path) -> Iterator[Path]:
-    """A path as it is; of a URL, one of the same name, which is uploaded when the block ends well.
+    """Yield a local path unchanged, or for a URL a temporary path that is uploaded on success.
 
-    Object stores show an object when it is whole.
+    Object stores show an object only once it is complete.
 
     Raises
     ------
     InputError
-        Where the file system of the URL cannot be reached.
+        If the file system of the URL cannot be reached.
     """
     if not is_url(path):
         yield Path(path)
@@ -90,7 +90,7 @@ def local_output(path: str | Path) -> Iterator[Path]:
 
 
 def is_empty(folder: str | Path) -> bool:
-    """Whether a folder, by path or URL, has no files or is not there yet."""
+    """Whether a folder, by path or URL, is empty or does not exist yet."""
     if not is_url(folder):
         return not Path(folder).exists() or not any(Path(folder).iterdir())
     with _reaching(str(folder)) as (files, path):

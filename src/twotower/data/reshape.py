@@ -1,7 +1,7 @@
-"""Converters of published files that are not tables: rows extracted and written as Parquet.
+"""Converters from published non-tabular files to Parquet.
 
-Each function reads files of one published shape and yields rows; `write_shape` writes them. They
-are referred to by the entries of `twotower.data.formats`.
+Each function reads files of one published layout and yields rows; `write_shape` writes them. The
+entries of `twotower.data.formats` refer to them by name.
 """
 
 import csv
@@ -25,12 +25,12 @@ Rows: TypeAlias = Callable[[Sequence[Path]], Iterator[Row]]
 
 
 class Shape(NamedTuple):
-    """Converter of files of one shape."""
+    """Converter for files of one layout."""
 
     columns: dict[str, pa.DataType]
-    """Names of the values of a row, with their Arrow types."""
+    """Column name → Arrow type."""
     rows: Rows
-    """From the files to the rows."""
+    """Yields the rows of the files."""
 
 
 _GENRES: Final = (
@@ -43,11 +43,11 @@ _BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
 _NEWS: Final = ("news_id", "category", "subcategory", "title", "abstract")
 
 SHAPES: Final[dict[str, Shape]] = {}
-"""Name → shape."""
+"""Name → converter."""
 
 
 def _shape(*texts: str, **others: pa.DataType) -> Callable[[Rows], Rows]:
-    """Register a function by its name, with the columns of its rows: first those of text."""
+    """Register a function under its name, with the columns of its rows, text columns first."""
 
     def register(rows: Rows) -> Rows:
         columns = dict.fromkeys(texts, pa.string()) | others
@@ -63,9 +63,9 @@ def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
     Raises
     ------
     InputError
-        Where a file is not of the shape, with its line.
+        If a file does not have the layout; names the line.
     """
-    import pyarrow.parquet as pq  # 0.1 s that other files do not need
+    import pyarrow.parquet as pq  # takes 0.1 s, so only if needed
 
     shape = SHAPES[name]
     schema = pa.schema(list(shape.columns.items()))
@@ -84,7 +84,7 @@ def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
 
 @_shape("user", "item", position=pa.int64())
 def sequences(files: Sequence[Path]) -> Iterator[Row]:
-    """``user item item …``, oldest first; a user may have several lines, as in ``user item``."""
+    """``user item item …`` or ``user item`` lines, oldest first; a user may have several lines."""
     for file in files:
         had: dict[str, int] = {}
         for number, line in _lines(file):
@@ -99,14 +99,14 @@ def sequences(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("user", "item")
 def sets(files: Sequence[Path]) -> Iterator[Row]:
-    """``user item item …``, in no order."""
+    """``user item item …`` lines, in no particular order."""
     for user, item, _ in sequences(files):
         yield user, item
 
 
 @_shape("session", "timestamp", "item", "event", "category")
 def clicks_and_buys(files: Sequence[Path]) -> Iterator[Row]:
-    """YooChoose: clicks with their category, and buys with price and quantity, which are left."""
+    """YooChoose: clicks with their category, and buys (their price and quantity are dropped)."""
     for file in files:
         kind = "buy" if "buys" in file.name.lower() else "click"
         for number, line in _lines(file):
@@ -118,10 +118,10 @@ def clicks_and_buys(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("user", "item", position=pa.float64())
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
-    """MIND: the click history of each user, once, and the clicks of the impressions.
+    """MIND: the click history of each user, once, and the clicked impressions.
 
-    History items have no time: the order is their place in the history, then the time of the
-    impression in seconds.
+    History items have no time: ``position`` is their place in the history; for clicked
+    impressions it is the time in seconds since 1970.
     """
     from datetime import datetime
 
@@ -151,7 +151,7 @@ def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("user", "movie", "rating", "date")
 def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
-    """Netflix: a line ``movie:``, and below it ``user,rating,date`` of each rating."""
+    """Netflix: a line ``movie:``, followed by one line ``user,rating,date`` per rating."""
     for file in files:
         movie = None
         for number, line in _lines(file):
@@ -167,7 +167,7 @@ def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("movie", "title", "year")
 def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
-    """Netflix: ``movie,year,title``; commas of titles are not quoted."""
+    """Netflix: ``movie,year,title``; commas in titles are not quoted."""
     for file in files:
         for number, line in _lines(file, _LATIN):
             fields = line.rstrip("\r\n").split(",", 2)
@@ -179,7 +179,7 @@ def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape(*_NEWS)
 def news(files: Sequence[Path]) -> Iterator[Row]:
-    """MIND: articles, each once: the training and the validation part list many of the same."""
+    """MIND: articles, each once, since the training and validation files overlap."""
     seen: set[str] = set()
     for file in files:
         for number, line in _lines(file):
@@ -193,7 +193,7 @@ def news(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("user_id", "product_id", position=pa.float64())
 def ordered_products(files: Sequence[Path]) -> Iterator[Row]:
-    """Instacart: products in the order of a user's orders, and within them of the cart."""
+    """Instacart: products ordered by order number and, within an order, by position in the cart."""
     of_order: dict[str, tuple[str, int]] = {}
     products = []
     for file in files:
@@ -230,7 +230,7 @@ def grocery_products(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("itemid", "category", "parent_category")
 def item_properties(files: Sequence[Path]) -> Iterator[Row]:
-    """RetailRocket: the newest category of each item; other properties are hashed there."""
+    """RetailRocket: the newest category of each item; other properties are hashed."""
     parents = {
         row["categoryid"]: row["parentid"]
         for file in files
@@ -251,7 +251,7 @@ def item_properties(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("session", "itemId", time=pa.int64())
 def viewed_items(files: Sequence[Path]) -> Iterator[Row]:
-    """Diginetica: items viewed in a session, timed by its day and the offset in milliseconds."""
+    """Diginetica: items viewed in a session; time is its day plus an offset in milliseconds."""
     from datetime import UTC, datetime
 
     wanted = ("sessionId", "itemId", "timeframe", "eventdate")
@@ -280,7 +280,7 @@ def priced_products(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("movie_id", "title", "release_date", "genres")
 def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
-    """MovieLens 100K: a column of 0 and 1 a genre."""
+    """MovieLens 100K: one 0/1 column per genre."""
     for file in files:
         for number, line in _lines(file, _LATIN):
             fields = line.rstrip("\r\n").split("|")
@@ -292,10 +292,10 @@ def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
 
 @_shape("asin", "title", "description", "price", "category", "image", "features", "brand")
 def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
-    """Amazon 2014 and 2018: products with nested categories, lists of paragraphs and pictures."""
+    """Amazon 2014 and 2018: products with nested categories, paragraph lists and image lists."""
     for row in _objects(files):
         categories = row.get("categories") or row.get("category") or []
-        if categories and isinstance(categories[0], list):  # 2014 has paths of categories
+        if categories and isinstance(categories[0], list):  # 2014 has category paths
             categories = categories[0]
         if isinstance(categories, str):
             categories = [categories]
@@ -305,7 +305,7 @@ def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
             row.get("title"),
             paragraphs(row.get("description")) or paragraphs(row.get("feature")),
             _scalar(row.get("price")),
-            # The first level is that of the whole file.
+            # The first level is the same for the whole file.
             paragraphs((categories[1:] or categories)[:1]),
             paragraphs(pictures[:1]) if isinstance(pictures, list) else _scalar(pictures),
             paragraphs(row.get("feature")),
@@ -314,7 +314,7 @@ def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def _lines(file: Path, options: ReadOptions | None = None) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers."""
+    """Non-blank lines with their numbers."""
     with LineFile(file, options) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
@@ -341,7 +341,7 @@ def _table(file: Path, wanted: Sequence[str], separator: str = ",") -> Iterator[
 
 
 def _objects(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Objects, a line each: JSON, or Python dicts as older releases write them."""
+    """Objects, one per line: JSON, or Python dicts as in older releases."""
     for file in files:
         for number, line in _lines(file):
             try:

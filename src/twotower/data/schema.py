@@ -31,7 +31,7 @@ KINDS: Final[tuple[str, ...]] = tuple(kind for kind in get_args(Kind) if kind no
 CONTEXT_KINDS: Final = ("number", "category", "flag", *TIME_KINDS)
 """Kinds of columns of events."""
 OWN: Final = "own"
-"""A `Column.time_zone`: each time is read by the offset that it has of its own."""
+"""A `Column.time_zone`: use the UTC offset written with each time."""
 
 
 class Column(Config):
@@ -39,13 +39,13 @@ class Column(Config):
 
     kind: Kind
     """``number``, ``category``, ``list`` (of categories), ``text``, ``flag`` (true or false),
-    ``date``, ``embedding`` (a vector of your own) or ``image`` (path or URL). Of events also
-    ``hour`` (0 to 23), ``weekday`` (1, Monday, to 7) and ``month`` (1 to 12), which derive from
-    the time of the event where the log has no such column."""
+    ``date``, ``embedding`` (your own vector) or ``image`` (path or URL). For events also ``hour``
+    (0 to 23), ``weekday`` (1, Monday, to 7) and ``month`` (1 to 12), derived from the event time
+    if the log has no such column."""
     feature: bool = True
-    """Whether the towers read it. A column that they do not read can still be filtered by."""
+    """Whether the towers read it. Other columns can still be used as filters."""
     stock: bool = False
-    """Of a flag of items: an item for which it is false is not recommended."""
+    """For a flag of items: items for which it is false are not recommended."""
     separator: str | None = Field(None, min_length=1)
     """Between the parts of a ``list`` that is written as text; by default ``|``, ``;`` or ``,``,
     whichever occurs. A JSON list needs none."""
@@ -56,9 +56,9 @@ class Column(Config):
     encoder: Literal["minilm", "hashing"] = "minilm"
     """Of a ``text``: the encoder, ``minilm`` or ``hashing``."""
     time_zone: str | None = None
-    """Of an ``hour``, ``weekday`` or ``month``: whose clocks are read, such as ``Europe/Berlin``
-    or ``+05:30``; ``own`` for the offset that each time has in the log. By default that where
-    times have one, else the zone that the log is read with, else UTC; a data set says which."""
+    """For an ``hour``, ``weekday`` or ``month``: the zone, such as ``Europe/Berlin`` or
+    ``+05:30``; ``own`` for the offset written with each time in the log. Default: ``own`` if times
+    have offsets, else the zone the log is read with, else UTC; a data set records which."""
 
     @model_validator(mode="before")
     @classmethod
@@ -83,7 +83,7 @@ class Column(Config):
 
     @model_serializer(mode="wrap")
     def _without_empty_zone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As it was before there were zones: fingerprints stay."""
+        """Leave out an unset zone, so that fingerprints from before time zones stay valid."""
         found: dict[str, Any] = dump(self)
         if self.time_zone is None:
             found.pop("time_zone", None)
@@ -91,7 +91,7 @@ class Column(Config):
 
     @property
     def is_of_time(self) -> bool:
-        """Whether it derives from the time of an event or request."""
+        """Whether it can be derived from the time of an event or request."""
         return self.kind in TIME_KINDS
 
 
@@ -115,10 +115,10 @@ class Schema(Config):
     items: dict[str, Column] = Field(default_factory=dict)
     """Columns of the catalogue."""
     users: dict[str, Column] = Field(default_factory=dict)
-    """Columns of the table of users."""
+    """Columns of the users table."""
     events: dict[str, Column] = Field(default_factory=dict)
-    """Columns of the log: the context of an event that is known when a request is made, such as
-    device, country or hour. Numbers, categories, flags, and what derives from the time."""
+    """Context columns of the log, known at request time, such as device, country or hour:
+    numbers, categories, flags, and kinds derived from the time."""
 
     def __bool__(self) -> bool:
         return bool(self.items or self.users or self.events)
@@ -142,7 +142,7 @@ class Schema(Config):
         return self
 
     def to_json(self) -> str:
-        """As JSON; without columns of events as it was before there were any: fingerprints stay."""
+        """As JSON; empty ``events`` are left out, so that older fingerprints stay valid."""
         return self.model_dump_json(exclude=None if self.events else {"events"})
 
     @property
@@ -152,7 +152,7 @@ class Schema(Config):
 
     @property
     def stock(self) -> tuple[str, ...]:
-        """Flags of items that say whether an item can be had."""
+        """Item flags that mark items as available."""
         return tuple(name for name, column in self.items.items() if column.stock)
 
     @property
@@ -161,7 +161,7 @@ class Schema(Config):
         return any(self.features(side) for side in SIDES)
 
     def in_zones(self, zones: Mapping[str, str]) -> Self:
-        """The same with time zones for some columns of events."""
+        """A copy with time zones set for some event columns."""
         if not zones:
             return self
         events = {
@@ -171,13 +171,13 @@ class Schema(Config):
         return self.model_copy(update={"events": self.events | events})
 
     def without(self, side: Side, name: str) -> Self:
-        """The same with one column that is no feature any more."""
+        """A copy in which one column is no longer a feature."""
         columns = dict(getattr(self, side))
         columns[name] = columns[name].model_copy(update={"feature": False})
         return self.model_copy(update={side: columns})
 
     def features(self, side: Side) -> dict[str, Column]:
-        """Columns of a side that the towers can read; an image's path is only shown."""
+        """Feature columns of a side; image paths are only for display."""
         return {
             name: column
             for name, column in getattr(self, side).items()
@@ -195,7 +195,7 @@ def with_article(kind: str) -> str:
 
 
 def unknown_column(name: str, where: object, present: Sequence[str]) -> InputError:
-    """The error about a declared column that there is not."""
+    """The error about a declared column that does not exist."""
     shown = ", ".join(map(repr, present[:20])) or "no columns"
     return InputError(f"{where} has no column {name!r} that the schema declares, it has {shown}",
                       "correct the schema")  # fmt: skip
@@ -207,7 +207,7 @@ def value_of_request(name: str, value: Any, column: Column) -> Any:
     Raises
     ------
     InputError
-        Where it is of another kind than declared.
+        If it is not of the declared kind.
     """
     if value is None:
         return None
@@ -250,7 +250,7 @@ def checked(values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
     Raises
     ------
     InputError
-        At a name that is not declared, or a value of another kind.
+        If a name is not declared, or a value is of another kind.
     """
     for name in values:
         if name not in columns:
@@ -262,7 +262,7 @@ def checked(values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
 def known_values(
     values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
 ) -> dict[str, Any]:
-    """Those of some values that are declared and of their column's kind, see `checked`."""
+    """The values that are declared and of their column's kind; see `checked`."""
     known: dict[str, Any] = {}
     for name, value in values.items():
         with suppress(InputError):
@@ -271,12 +271,12 @@ def known_values(
 
 
 def values_of_texts(texts: Sequence[str], columns: Mapping[str, Column]) -> dict[str, Any]:
-    """Values in texts such as ``device=phone``, by the kinds of the columns; to be `checked`.
+    """Parse texts such as ``device=phone`` by the kinds of the columns; still to be `checked`.
 
     Raises
     ------
     InputError
-        At a text of another form.
+        If a text is not of this form.
 
     Examples
     --------
@@ -305,7 +305,7 @@ def values_of_texts(texts: Sequence[str], columns: Mapping[str, Column]) -> dict
 def rows_of_requests(
     described: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]
 ) -> pl.DataFrame:
-    """Checked values of requests as a typed table; null for what a request leaves out."""
+    """Checked request values as a typed table; null for values a request leaves out."""
     data = {
         name: pl.Series(name, [row.get(name) for row in described], dtype=DTYPES[column.kind])
         for name, column in columns.items()

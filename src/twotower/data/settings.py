@@ -14,18 +14,18 @@ class PrepareSettings(Config):
     Attributes
     ----------
     k_core
-        Users and items below this many interactions are removed, until none is; 0 keeps
+        Users and items with fewer interactions are removed repeatedly until none is left; 0 keeps
         every user, and every item of the catalogue.
     keep_repeats
         Keep every interaction of a user with an item, not only the earliest.
     split
-        Which interactions are held out: one of `twotower.data.splits`, or its kind alone, such
-        as ``"random"``. None takes the split of the files where they have one, else leaves the
-        last two out.
+        How to split: one of `twotower.data.splits`, or just its kind, such as ``"random"``. None
+        uses the split of the files if they have one, else leave-last-two.
     keep_unknown_items
-        Keep interactions with items that the catalogue lacks, and give each an empty row of it.
+        Keep interactions with items that the catalogue lacks, and add an empty catalogue row for
+        each such item.
     strict
-        Stop at the first bad row instead of setting it aside.
+        Stop at the first bad row instead of rejecting it.
     """
 
     k_core: int = Field(default=5, ge=0)

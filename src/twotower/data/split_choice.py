@@ -25,12 +25,11 @@ from twotower.errors import InputError
 from twotower.types import IndexArray, OffsetArray
 
 MANY_TIED: Final = 0.1
-"""Share of test interactions that are the last only by the order of the file, above which a note
-is made."""
+"""A note is made if more than this share of test interactions are last only by file order."""
 LEAST_TESTED: Final = 20
-"""Test interactions below which their items say nothing of the log."""
+"""Minimum number of test interactions for a note about their items."""
 MANY_UNSEEN: Final = 0.5
-"""Share of test interactions with items that training lacks, above which a note is made."""
+"""A note is made if more than this share of test interactions have items unseen in training."""
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
 
 
@@ -40,7 +39,7 @@ def choose_split(split: Split | None, source: Source) -> Split:
     Raises
     ------
     InputError
-        Where the log lacks what the split needs; the message lists the splits that it allows.
+        If the log lacks what the split needs; the message lists the splits it allows.
     """
     log, parts = source.logs[0], source.has_parts
     times = columns.TIMESTAMP in source.columns
@@ -92,7 +91,7 @@ def split_notes(
     lengths: OffsetArray,
     times: OffsetArray | None,
 ) -> list[str]:
-    """Warnings about the parts of a split, a sentence each; usually none.
+    """Warnings about the parts of a split, one sentence each; usually none.
 
     Examples
     --------
@@ -122,7 +121,7 @@ def split_notes(
 
 
 def unseen_note(parts: PartArray, items: IndexArray) -> list[str]:
-    """Warning where most of the test is of items that training lacks; usually none.
+    """Warning if most test interactions have items unseen in training; usually none.
 
     Examples
     --------
@@ -153,7 +152,7 @@ def empty_parts(dataset: Dataset) -> tuple[str, str]:
 
 
 def _can_cut(times: OffsetArray | None) -> bool:
-    """Whether two moments divide the log in three."""
+    """Whether two cut-off times can divide the log into three parts."""
     if times is None:
         return False
     try:
@@ -163,7 +162,7 @@ def _can_cut(times: OffsetArray | None) -> bool:
 
 
 def _nothing_held_out(split: Split, lengths: OffsetArray) -> str:
-    """Why a part is empty that a split usually fills."""
+    """Why a part that the split usually fills is empty."""
     longest = int(lengths.max(initial=0))
     if isinstance(split, LeaveLastTwo | FileOrder) and longest <= HELD_OUT:
         return f"no user has three interactions, so {split.kind} holds none out"

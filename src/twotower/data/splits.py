@@ -12,10 +12,10 @@ from twotower.errors import InputError
 from twotower.types import BoolArray, OffsetArray
 
 PartArray: TypeAlias = NDArray[np.uint8]
-"""A `Part` for each interaction."""
+"""The `Part` of each interaction."""
 
 HELD_OUT: Final = 2
-"""Interactions of a user that `LeaveLastTwo` holds out."""
+"""Number of interactions per user held out by `LeaveLastTwo`."""
 
 
 def _check_shares(validation: float, test: float) -> None:
@@ -35,16 +35,16 @@ class LeaveLastTwo(Config):
 
 
 class GlobalTime(Config):
-    """Two moments divide the log: train lies before validation, validation before test."""
+    """Two cut-off times divide the log into train, validation and test."""
 
     kind: Literal["global-time"] = "global-time"
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the interactions, the newest for test. Interactions of one moment stay
-    together, so that the shares are approximate."""
+    """Share of the interactions, the newest for test. Shares are approximate, because
+    interactions with the same time stay together."""
     validation_from: int | None = None
     test_from: int | None = None
-    """The two moments instead, in milliseconds since 1970; both or neither."""
+    """Cut-off times to use instead, in milliseconds since 1970; both or neither."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -63,22 +63,22 @@ class GlobalTime(Config):
 
 
 class Rolling(Config):
-    """Cross-validation over time: one fold of several, each a `GlobalTime` split of its own moment.
+    """One fold of a cross-validation over time; each fold is a `GlobalTime` split.
 
     The newest interactions are divided into ``folds`` windows of equal shares. Fold ``n`` is tested
-    on window ``n`` and knows nothing of what came later, which is left out of its data set. Prepare
-    one data set for each fold, and average what is measured.
+    on window ``n``; later interactions are left out of its data set. Prepare one data set per fold
+    and average the results.
     """
 
     kind: Literal["rolling"] = "rolling"
     folds: int = Field(default=3, ge=1)
-    """How many windows there are."""
+    """Number of windows."""
     fold: int | None = Field(default=None, ge=1)
-    """Which of them is this data set's, from 1, the oldest; None for the newest."""
+    """Window of this data set, from 1 (the oldest); None for the newest."""
     test: float = Field(default=0.1, gt=0, lt=1)
     """Share of all interactions in each window."""
     validation: float = Field(default=0.1, gt=0, lt=1)
-    """Share of all interactions before the window that are for validation."""
+    """Share of all interactions held out for validation, just before the window."""
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:
@@ -93,7 +93,7 @@ class Rolling(Config):
         return self.folds if self.fold is None else self.fold
 
     def cuts(self, timestamps: OffsetArray) -> tuple[GlobalTime, int | None]:
-        """The fold's two moments, and the one from which on it knows nothing; None for no such.
+        """The fold's cut-off times, and the end of its window; None if it is the newest.
 
         Examples
         --------
@@ -113,18 +113,18 @@ class Rolling(Config):
 
 
 class FileOrder(Config):
-    """As `LeaveLastTwo`, where a user's interactions are in the order of the files' rows.
+    """Like `LeaveLastTwo`, with each user's interactions in the row order of the files.
 
-    For logs without times of which the rows are known to be in order.
+    For logs without times whose rows are known to be in order.
     """
 
     kind: Literal["file-order"] = "file-order"
 
 
 class Random(Config):
-    """Interactions are drawn at random, for logs of which the order is not known.
+    """Interactions are held out at random, for logs whose order is unknown.
 
-    One interaction of every user stays in train, so that no query is of an unknown user.
+    At least one interaction of every user stays in train, so no query has an unknown user.
     """
 
     kind: Literal["random"] = "random"
@@ -132,7 +132,7 @@ class Random(Config):
     test: float = Field(default=0.1, gt=0, lt=1)
     """Share of the interactions."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the draw: the same log, settings and seed hold the same ones out."""
+    """Random seed: the same log, settings and seed hold out the same interactions."""
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:
@@ -145,11 +145,11 @@ class Given(Config):
 
     kind: Literal["given"] = "given"
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Where there is no validation file, validation is drawn from the training file: the newest
-    interaction of every user with three or more, or of a log without times this share of the
-    interactions, at random. 0 draws none."""
+    """Without a validation file, validation is taken from the training file: the newest
+    interaction of every user with three or more; for a log without times, this share of the
+    interactions at random. 0 takes none."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the draw, of a log without times."""
+    """Random seed for a log without times."""
 
 
 Split: TypeAlias = Annotated[
@@ -168,19 +168,20 @@ def split_parts(
     ordered: bool = True,
     to_find: BoolArray | None = None,
 ) -> PartArray:
-    """``(events,)`` the `Part` of each interaction of histories in the split's order.
+    """``(events,)`` the `Part` of each interaction; histories are in the split's order.
 
-    ``split`` is the result of `choose_split`, of `Rolling` the fold's `GlobalTime`. ``indptr``
-    ``(users + 1,)`` says where each user's interactions begin. `GlobalTime` needs ``timestamps``
-    ``(events,)`` in milliseconds, `Given` the parts ``(events,)`` of the files and whether the
-    order of the histories is meaningful. Only interactions ``to_find`` ``(events,)`` are held out,
-    those of a target kind, or None for all. What comes after one in the user's history is in its
-    part too, as no target.
+    ``split`` is the result of `choose_split`; for `Rolling`, the fold's `GlobalTime`. ``indptr``
+    ``(users + 1,)`` marks where each user's interactions begin. `GlobalTime` needs ``timestamps``
+    ``(events,)`` in milliseconds; `Given` needs ``given`` ``(events,)``, the parts of the files,
+    and ``ordered``, whether the order of the histories is meaningful. ``to_find`` ``(events,)`` is
+    a mask of the possible targets (events of a target kind); None allows all. With a split by
+    user order, later events of the user get the part of the target before them, but are not
+    targets.
 
     Raises
     ------
     InputError
-        Where nothing is left to train on.
+        If nothing is left to train on.
     """
     if isinstance(split, Given) and given is not None:
         parts = given
@@ -200,11 +201,11 @@ def split_parts(
 
 
 def leave_last_two(indptr: OffsetArray, to_find: BoolArray | None = None) -> PartArray:
-    """Parts of histories in time order, see `LeaveLastTwo`.
+    """Parts of histories in time order; see `LeaveLastTwo`.
 
-    Of interactions ``(events,)`` ``to_find`` the last two are held out, of users with an
-    interaction before them; from each on, what follows is of its part, so that nothing is trained
-    on that came later.
+    With the mask ``to_find`` ``(events,)``, the last two events among those are held out, for
+    users with an event before them. Events that follow a held-out one get its part, so no later
+    event is trained on.
 
     Examples
     --------
@@ -229,7 +230,7 @@ def _last_two_targets(indptr: OffsetArray, to_find: BoolArray) -> PartArray:
     counted = np.append(0, np.cumsum(to_find))
     left = counted[indptr[1:]][rows] - counted[:-1]  # targets from each interaction on
     targets = np.flatnonzero(to_find)
-    second = np.full(len(indptr) - 1, -1, dtype=np.int64)  # place of the last target but one
+    second = np.full(len(indptr) - 1, -1, dtype=np.int64)  # position of the second-to-last target
     second[rows[targets[left[targets] == 2]]] = targets[left[targets] == 2]
     enough = (second > indptr[:-1])[rows]
     places = np.arange(len(parts))
@@ -245,7 +246,7 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
     Raises
     ------
     InputError
-        Where nothing is left to train on.
+        If nothing is left to train on.
 
     Examples
     --------
@@ -261,7 +262,7 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
         cuts = ordered[np.minimum(places, len(ordered) - 1)]
         earlier = ordered[: np.searchsorted(ordered, cuts[1])]
         if cuts[0] == cuts[1] and len(earlier) and earlier[-1] > ordered[0]:
-            cuts[0] = earlier[-1]  # one moment holds both shares: validation is the one before
+            cuts[0] = earlier[-1]  # one time covers both shares: validate on the time before
     parts: PartArray = (timestamps >= cuts[0]).astype(np.uint8)
     parts += timestamps >= cuts[1]
     if not (parts == Part.TRAIN).any():
@@ -275,9 +276,9 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
 
 
 def random_parts(indptr: OffsetArray, split: Random, to_find: BoolArray | None = None) -> PartArray:
-    """Parts at random, see `Random`.
+    """Random parts; see `Random`.
 
-    Where users have so few interactions that the shares cannot be met, both are reduced alike.
+    If users have too few interactions for the shares, both are scaled down equally.
 
     Examples
     --------
@@ -307,7 +308,7 @@ def _with_validation(
     ordered: bool,
     to_find: BoolArray | None,
 ) -> PartArray:
-    """The given parts, with validation out of the training part; see `Given`."""
+    """The given parts, with validation taken from the training part; see `Given`."""
     parts = given.copy()
     training = np.flatnonzero(given == Part.TRAIN)
     ends = np.searchsorted(training, indptr)  # where each user's training interactions begin
@@ -326,9 +327,9 @@ def _with_validation(
 
 
 def _drawn(indptr: OffsetArray, places: OffsetArray, seed: int) -> OffsetArray:
-    """``places`` in random order, without one random place of every user.
+    """``places`` in random order, leaving out one random place per user.
 
-    ``indptr`` gives the start of each user's places.
+    ``indptr`` marks where each user's places begin.
     """
     draw = np.random.default_rng(seed).random(len(places))
     users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))

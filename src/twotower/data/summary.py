@@ -9,13 +9,13 @@ from twotower.data.rejects import fix_of
 YEAR: Final = 31_536_000_000
 """Milliseconds of 1970."""
 _MANY: Final = 12
-"""Names of ignored columns that are listed."""
+"""Maximum number of ignored columns listed."""
 
 
 def summary_lines(summary: Mapping[str, Any], *, cli: bool = False) -> list[str]:
-    """`Dataset.summary` as a few lines of text, with examples and the options that change it.
+    """`Dataset.summary` as a few lines of text, with examples and the options to change it.
 
-    ``cli`` names options as on the command line; else they are as in Python.
+    ``cli`` names command-line options instead of Python ones.
     """
     return [
         *_log(summary, cli),
@@ -106,7 +106,7 @@ def _ratings(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
 
 
 def _unused_values(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
-    """Lists that are read as one value, and labels of 0 and 1 that leave nothing out."""
+    """Lists that were read as single values, and 0/1 labels that do not exclude any rows."""
     if "lists" in summary:
         column, example = summary["lists"]["column"], summary["lists"]["example"]
         option = f"--explode {column}" if cli else f"ReadOptions(explode=({column!r},))"
@@ -254,7 +254,7 @@ def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
 
 
 def cores_in_words(left: Mapping[int, int], option: str) -> str:
-    """What smaller cores leave, and the option that chooses one.
+    """How many interactions smaller cores leave, and the option that selects one.
 
     >>> cores_in_words({4: 8606, 2: 14014, 0: 14130}, "--k-core ")
     'choose --k-core 4, which leaves 8,606 interactions, 2 (14,014) or 0 (all)'

@@ -1,4 +1,4 @@
-"""Messages about temporary files, in the words of what they stand for."""
+"""Error messages that name the original of a temporary file."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from twotower.errors import InputError
 
 @contextmanager
 def errors_naming(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors inside the block name what temporary places stand for: place → name."""
+    """Replace temporary paths by names in errors raised inside the block (path → name)."""
     try:
         yield
     except InputError as error:
@@ -17,7 +17,7 @@ def errors_naming(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """A text with temporary places called by what they stand for."""
+    """The text with temporary paths replaced by names (path → name)."""
     for place, name in names.items():
         text = text.replace(place, name)
     return text

@@ -1,4 +1,4 @@
-"""Time zones by name or fixed offset, and what a clock there says at a moment."""
+"""Time zones by name or fixed offset, and conversion to local wall-clock time."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ SECONDS_BELOW: Final = 10**11
 
 
 def checked_milliseconds(value: int) -> int:
-    """A time since 1970; `InputError` where it is before March 1973, and so one of seconds."""
+    """A time since 1970; `InputError` if before March 1973, when it is likely in seconds."""
     if value < SECONDS_BELOW:
         when = datetime.fromtimestamp(value / 1000, UTC)
         raise InputError(
@@ -52,7 +52,7 @@ def offset_name(minutes: int) -> str:
 
 
 def checked_zone(zone: str) -> str:
-    """The zone; `ValueError` where there is none of that name."""
+    """The zone; `ValueError` if it does not exist."""
     if offset_minutes(zone) is None and zone not in available_timezones():
         raise ValueError("no such time zone; pass UTC, Europe/Berlin, +05:30 …")
     return zone
@@ -60,7 +60,7 @@ def checked_zone(zone: str) -> str:
 
 @lru_cache
 def known_zone(zone: str) -> str | None:
-    """The zone where polars has it by this name; None for fixed offsets and others."""
+    """The zone if polars knows it by this name; None for fixed offsets and others."""
     try:
         pl.Series([0], dtype=pl.Datetime("ms", "UTC")).dt.convert_time_zone(zone)
     except pl.exceptions.PolarsError:
@@ -69,7 +69,7 @@ def known_zone(zone: str) -> str | None:
 
 
 def wall_clock(times: pl.Series, zone: str) -> pl.Series:
-    """What clocks in a zone say: datetimes without a zone, of int64 milliseconds since 1970 UTC.
+    """Local wall-clock time in a zone: int64 milliseconds since 1970 UTC to naive datetimes.
 
     >>> wall_clock(pl.Series([1_600_000_000_000]), "Europe/Berlin").item()
     datetime.datetime(2020, 9, 13, 14, 26, 40)

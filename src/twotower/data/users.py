@@ -1,4 +1,4 @@
-"""Table of users: descriptive columns, one row per user of the data set."""
+"""Users table: descriptive columns, one row per user of the data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from twotower.errors import InputError
 
 
 def users_column(file: Path, options: ReadOptions | None, log_column: str) -> str:
-    """The id column of a table of users: named as in the log, by a usual name, or ``id``.
+    """The id column of a users table: named as in the log, by a common name, or ``id``.
 
     Raises
     ------
     InputError
-        Where no column has such a name.
+        If no column has such a name.
     """
     present = column_names(file, options or ReadOptions())
     usual = [log_column, *LOG_NAMES[columns.USER_ID], "id", "#id"]
@@ -38,11 +38,11 @@ def users_column(file: Path, options: ReadOptions | None, log_column: str) -> st
 def read_users(
     file: Path, options: ReadOptions | None, column: str, ids: Sequence[str], rejects: RejectLog
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The rows of the users of a data set, in their order, and a summary of the file.
+    """The rows of a data set's users, in ``ids`` order, and a summary of the file.
 
-    The table has ``user_id`` and all columns of ``file`` but its id ``column``; null for a user
-    that it lacks. Of users who have several rows the first is kept; rows that cannot be read are
-    added to ``rejects``.
+    The table has ``user_id`` and all columns of ``file`` except its id ``column``; null for users
+    that it lacks. If a user has several rows, the first is kept; unreadable rows are added to
+    ``rejects``.
     """
     options = options or ReadOptions()
     taken = (column, columns.USER_ID)

@@ -1,4 +1,4 @@
-"""Validation rules of interactions."""
+"""Validation rules for interactions."""
 
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -16,21 +16,21 @@ UNKNOWN_REASON: Final = f"{columns.ITEM_ID}: {UNKNOWN_ITEM}"
 
 
 class Rules(NamedTuple):
-    """What the rows of a log are checked by."""
+    """Rules that the rows of a log are checked against."""
 
     now: int
     """Milliseconds since 1970; later times are in the future."""
     options: ReadOptions
-    """Scale and least of ratings, and kinds of events that are kept."""
+    """Rating scale, minimum rating, and event kinds to keep."""
     kinds: EventRules | None = None
-    """What the kinds are worth, or None where that was not declared."""
+    """Declared rules of the event kinds, or None."""
 
 
 def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None) -> Chunk:
-    """Reject the interactions that cannot be used; times become int64 milliseconds.
+    """Reject unusable interactions; times become int64 milliseconds.
 
-    ``chunk`` is as `readers.values.typed` leaves it. An interaction with an item that
-    ``catalogue`` lacks is rejected.
+    ``chunk`` is the result of `readers.values.typed`. Interactions with items that ``catalogue``
+    lacks are rejected.
     """
     present = set(chunk.rows.columns)
     checks = []
@@ -61,7 +61,7 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
 
 
 def _weighed(chunk: Chunk, kinds: EventRules | None) -> Chunk:
-    """The chunk with the code of each row's kind, and its weight, where there are any."""
+    """The chunk with the kind code and weight of each row, if there are any."""
     present = frozenset(chunk.rows.columns)
     amount = amount_expr(present, kinds)
     if kinds is not None:
@@ -105,7 +105,7 @@ def _kind_checks(present: set[str], kinds: EventRules) -> list[Check]:
 
 def _rating_checks(options: ReadOptions) -> list[Check]:
     rating = pl.col(columns.RATING)
-    # Ratings are kept as float32: what is above it is infinite too.
+    # Ratings are kept as float32, so values beyond its range count as infinite too.
     infinite = rating.cast(pl.Float32, strict=False).is_infinite()
     checks = [Check(columns.RATING, "infinite", infinite)]
     if options.rating_scale is not None:

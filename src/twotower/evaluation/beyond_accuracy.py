@@ -1,7 +1,7 @@
-"""Beyond-accuracy metrics of lists: popularity, novelty, diversity, calibration, coverage.
+"""Beyond-accuracy metrics of recommendation lists: popularity, novelty, diversity and more.
 
-Pure functions from lists ``(queries, k)`` of item indices to one value per query, or to one
-figure of all lists together.
+Pure functions (also of calibration and coverage) from lists ``(queries, k)`` of item indices to
+one value per query, or to one figure for all lists.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from twotower.types import Array, DoubleArray, FloatArray, IndexArray, OffsetArr
 
 LIST_LENGTH: Final = 10
 SMOOTHING: Final = 0.01
-"""Share of the history's distribution in the list's, so that a missing category costs a finite
-amount (Steck, 2018)."""
+"""Share of the history's distribution mixed into the list's, which keeps the divergence of a
+missing category finite (Steck, 2018)."""
 _CHUNK_ROWS: Final = 4096
 
 
@@ -84,14 +84,14 @@ def vector_diversity(lists: IndexArray, vectors: FloatArray) -> DoubleArray:
 
 
 def category_diversity(lists: IndexArray, categories: IndexArray) -> DoubleArray:
-    """Share of the pairs of the list that are of two categories.
+    """Share of the list's item pairs with different categories.
 
     >>> category_diversity(np.array([[0, 1, 2]]), np.array([5, 5, 6])).round(3)
     array([0.667])
     """
     k = lists.shape[1]
     labels = np.sort(categories[lists], axis=1)
-    # Equal neighbours at every distance in sorted order are the pairs of one category.
+    # In sorted order, equal neighbours at every distance are the pairs of the same category.
     same: DoubleArray = np.zeros(len(lists))
     for distance in range(1, k):
         same += (labels[:, distance:] == labels[:, :-distance]).sum(axis=1)
@@ -108,8 +108,8 @@ def miscalibration(
               \qquad \tilde q = (1 - \alpha) q + \alpha p
 
     with ``p`` the shares of the history, ``q`` those of the list and ``alpha`` the
-    ``smoothing``. 0 where they agree, and where the history is empty; at most
-    ``ln(1 / alpha)``, where they have no category in common.
+    ``smoothing``. 0 if they agree or the history is empty; at most ``ln(1 / alpha)``, if they have
+    no category in common.
 
     >>> history = Histories.from_lists([[0, 1], [0, 0]])
     >>> miscalibration(np.array([[0, 1], [1, 1]]), history, np.array([0, 1])).round(3)
@@ -139,11 +139,11 @@ def coverage(lists: IndexArray, num_items: int) -> float:
 
 
 def gini(lists: IndexArray, num_items: int) -> float:
-    r"""Gini index of how often items are listed: 0 for all alike, near 1 for a few items only.
+    r"""Gini index of item exposure: 0 if all items are listed equally often, near 1 if only a few.
 
     .. math:: \frac{\sum_i (2 i - n - 1) x_i}{n \sum_i x_i}
 
-    over the ascending numbers ``x_1 ... x_n`` of lists that hold each item of the catalogue.
+    over the numbers ``x_1 ... x_n`` of lists that contain each catalogue item, ascending.
 
     >>> gini(np.array([[0, 1], [2, 3]]), 4), gini(np.array([[0], [0]]), 4)
     (0.0, 0.75)
@@ -161,26 +161,26 @@ class ListFigures(NamedTuple):
     values: DoubleArray
     """``(queries, metrics)``"""
     totals: dict[str, float]
-    """Figures of all lists together: they have no value per query, and no interval."""
+    """Figures for all lists together, without per-query values or intervals."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
-    """Item data that beyond-accuracy metrics need; popularity is that of training."""
+    """Item data for beyond-accuracy metrics; popularity is counted on training data."""
 
     events: OffsetArray
     """``(num_items,)`` int64 training events."""
     users: int
     """Users with a training event."""
     categories: IndexArray | None
-    """``(num_items,)`` code of each item's category, items without one sharing a code; None where
-    the catalogue has no categories."""
+    """``(num_items,)`` category codes; items without a category share a code. None if the
+    catalogue has no categories."""
     titles: FloatArray | None
-    """``(num_items, t)`` unit vectors of the titles, or None where there are none."""
+    """``(num_items, t)`` unit title vectors, or None if there are none."""
 
     @classmethod
     def fit(cls, train: Histories, catalogue: pl.DataFrame, titles: FloatArray | None) -> Self:
-        """Count the training events, code the categories."""
+        """Count training events and encode categories."""
         events = np.bincount(train.items, minlength=catalogue.height)
         users = int(np.count_nonzero(train.lengths))
         return cls(events, users, _category_codes(catalogue), titles)

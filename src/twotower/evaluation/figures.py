@@ -24,7 +24,7 @@ class Evaluation:
     lists: Mapping[str, ListFigures] = field(default_factory=dict)
     """Protocol of lists → their beyond-accuracy figures."""
     context: tuple[str, ...] = ()
-    """Declared columns of the log that the model read of each target's own event."""
+    """Declared context columns that the model read from each target's own event."""
 
     def mean(self, protocol: str, metric: str) -> float:
         """Mean over the queries."""
@@ -37,8 +37,8 @@ def result_rows(
     """Rows of a results file from the runs of one model, by training seed.
 
     Values are averaged over the seeds query by query; the interval is the 95% percentile
-    bootstrap over queries of that average. A figure of all lists together, such as coverage,
-    is averaged over the seeds and has no interval.
+    bootstrap over queries of that average. Figures for all lists together, such as coverage,
+    are averaged over the seeds and have no interval.
 
     Raises
     ------

@@ -16,14 +16,14 @@ from twotower.evaluation.results import (
 )
 
 _COMPARED: Final = "HR@10"
-"""A metric of every protocol: models are comparable where its number of queries agrees."""
+"""A metric of every protocol; models are comparable if it has the same number of queries."""
 
 
 def kept_results(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Results:
     """The part of a file that stays when the ``measured`` models get new figures.
 
-    Figures of other models hold. Differences stay where neither model nor parent was measured
-    again; their correction is that of the run that they came from.
+    Figures of other models are kept. Differences are kept if neither model nor parent was measured
+    again; their p-value correction is that of their original run.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def kept_results(old: Results, rows: Sequence[Row], measured: Collection[str]) -
     Raises
     ------
     InputError
-        Where the new figures are of another data set or split, or of other queries.
+        If the new figures are of another data set, another split or other queries.
     """
     stay = [row for row in old.rows if row.model not in measured]
     compared = {row.protocol: row for row in rows if row.metric == _COMPARED}

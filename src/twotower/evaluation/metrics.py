@@ -16,7 +16,7 @@ from twotower.types import DoubleArray
 
 
 def hit_rate_at_k(ranks: Ranks, k: int) -> DoubleArray:
-    """1 where at least one target is within the first ``k``, else 0.
+    """1 if at least one target is within the first ``k``, else 0.
 
     >>> ranks = Ranks.single([1, 3, 12])
     >>> hit_rate_at_k(ranks, 3)
@@ -31,7 +31,7 @@ def recall_at_k(ranks: Ranks, k: int) -> DoubleArray:
     """Share of a query's targets that are within the first ``k``.
 
     With one target per query it equals `hit_rate_at_k`. The divisor is the number of
-    targets, also where that is more than ``k`` (He et al., LightGCN, SIGIR 2020).
+    targets, even if greater than ``k`` (He et al., LightGCN, SIGIR 2020).
 
     >>> two_queries = Ranks(np.array([1.0, 7.0, 4.0]), np.array([0, 2, 3]))
     >>> recall_at_k(two_queries, 5)
@@ -90,7 +90,7 @@ def average_precision_at_k(ranks: Ranks, k: int) -> DoubleArray:
     .. math:: \frac{1}{|T|} \sum_{j: r_j \le k} j / r_j
 
     over the targets ``T`` of a query at ascending ranks ``r``: the precision at each target that
-    is found. The divisor is the number of targets, as that of `recall_at_k`.
+    is found. The divisor is the number of targets, as in `recall_at_k`.
 
     Targets at ranks 1 and 4 of three: (1/1 + 2/4) / 3.
 
@@ -107,17 +107,17 @@ def average_precision_at_k(ranks: Ranks, k: int) -> DoubleArray:
 
 
 def revenue_at_k(ranks: Ranks, k: int) -> DoubleArray:
-    r"""Hits weighted by what the targets are worth; the mean is the share of the revenue found.
+    r"""Hits weighted by the target's price; the mean over queries is the share of revenue found.
 
     .. math:: \frac{\sum_{t: r_t \le k} p_t}{\frac{1}{Q} \sum_{q} \sum_{t \in T_q} p_t}
 
-    for prices ``p`` and ``Q`` queries. Targets without a price are worth nothing. The divisor is
-    one number for all queries, so that an interval is that of the revenue found.
+    for prices ``p`` and ``Q`` queries. Targets without a price count 0. The divisor is the same for
+    all queries, so intervals are intervals of the revenue found.
 
     Raises
     ------
     InputError
-        Where the ranks come without prices, or all of them are 0.
+        If the ranks have no prices, or all prices are 0.
 
     Examples
     --------

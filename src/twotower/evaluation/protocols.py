@@ -1,4 +1,4 @@
-"""Evaluation of a scorer on a prepared data set by named protocols."""
+"""Offline evaluation of a scorer on a prepared data set by named protocols."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -26,9 +26,9 @@ from twotower.factors.scorer import Scorer
 from twotower.types import DoubleArray, IndexArray
 
 METRICS: Final = ("HR@5", "HR@10", "HR@20", "HR@50", "NDCG@10", "NDCG@20", "MRR")
-"""Metrics where every query has one target."""
+"""Default metrics if every query has one target."""
 METRICS_OF_SEVERAL: Final = (*METRICS, "Recall@20")
-"""Metrics where queries have several targets; with one, Recall@20 equals HR@20."""
+"""Default metrics if queries have several targets; with one, Recall@20 equals HR@20."""
 
 __all__ = [
     "FULL",
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def prices(dataset: Dataset) -> DoubleArray | None:
-    """``(num_items,)`` prices, 0 where unknown; None where the catalogue has none."""
+    """``(num_items,)`` prices, 0 if unknown; None if the catalogue has none."""
     if columns.PRICE not in dataset.catalogue.columns:
         return None
     known = dataset.catalogue[columns.PRICE].cast(pl.Float64).fill_nan(None)
@@ -120,8 +120,8 @@ def evaluate_passes(
 ) -> Evaluation:
     """Evaluate one model on the passes of `plan`, which serve many models.
 
-    ``facts`` are needed where a pass describes its lists, ``worth`` (`prices`) where a metric
-    asks for revenue. See `evaluate` for the rest.
+    ``facts`` are needed for beyond-accuracy metrics, ``worth`` (`prices`) for revenue metrics. See
+    `evaluate` for the rest.
     """
     if metrics is None:
         most = max(int(scoring.task.targets.lengths.max(initial=1)) for scoring in passes)
@@ -149,8 +149,8 @@ def evaluate_passes(
                 raise InputError("facts of the items are needed to describe lists", "pass facts")
             figures = facts.describe(ranked.lists, task.queries.histories)
             lists.update((name, figures) for name in scoring.lists)
-    # To declare a column of the log says that it is known before the event; the record says who
-    # read the target's. What derives from the time is given only with it.
+    # Declared context columns are known before the event; the results record which models read the
+    # target's. Columns derived from the time are given only with the time.
     context: tuple[str, ...] = getattr(scorer, "reads_context", ())
     if not any(scoring.task.queries.contexts is not None for scoring in passes):
         context = ()
@@ -173,8 +173,8 @@ def evaluate_queries(
 ) -> Evaluation:
     """Evaluate on given queries and targets, under the protocols of `PROTOCOLS`.
 
-    Where a target is in its own history, no history is taken out of the candidates: the target
-    would be the only item of it that is left.
+    If any target is in its own history, histories are not masked: the target would be the only
+    history item left among the candidates.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def evaluate_queries(
 
 
 def _asks_again(seen: Histories, targets: Histories, num_items: int) -> bool:
-    """Whether a target is among what its query's user has seen."""
+    """Whether any target is among the items its query's user has seen."""
     had, asked = (histories.rows * num_items + histories.items for histories in (seen, targets))
     return bool(np.isin(asked, had).any())
 
@@ -228,9 +228,9 @@ def validation_ndcg(
 ) -> float:
     """Full-ranking NDCG@k on the validation part, for early stopping.
 
-    A model that reads times is given that of each target, as a service gives that of a request.
-    ``max_queries`` evaluates a random subset of the users instead, the same in every call. What
-    the users had before is no candidate, unless the log has repeats.
+    A model that reads times gets the time of each target, like that of a service request.
+    ``max_queries`` evaluates a random subset of the users, the same in every call. Items of the
+    history are masked, unless the log has repeats.
     """
     queries, targets = dataset.held_out(Part.VALIDATION, timed=True)
     if max_queries is not None and max_queries < 1:

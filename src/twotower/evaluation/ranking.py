@@ -40,7 +40,7 @@ class Ranks:
     """``(queries + 1,)`` int64; the targets of query ``q`` are ``ranks[indptr[q]:indptr[q + 1]]``,
     at least one."""
     worth: DoubleArray | None = None
-    """``(pairs,)`` what each target is worth, such as its price; None where nothing asks for it."""
+    """``(pairs,)`` value of each target, such as its price; None if not needed."""
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.ranks):
@@ -67,7 +67,7 @@ class RankingResult(NamedTuple):
     ranks: dict[str, Ranks]
     """Name of the candidates → ranks, one per distinct target, in the order of the targets."""
     lists: IndexArray | None
-    """``(queries, k)`` the best unseen items, best first; None where no lists were asked for."""
+    """``(queries, k)`` the best unseen items, best first; None if no lists were requested."""
 
 
 def full_ranks(
@@ -81,9 +81,8 @@ def full_ranks(
 ) -> Ranks:
     """Rank targets among the whole catalogue, by default without the query's seen items.
 
-    A target that is also in the history stays a candidate. It would be ranked among unseen items
-    only, which gives it away: pass ``exclude_seen=False`` for a log with repeats
-    (`Dataset.has_repeats`).
+    A target that is also in the history stays a candidate. Ranked among unseen items only, it
+    would be leaked: pass ``exclude_seen=False`` for a log with repeats (`Dataset.has_repeats`).
     See `rank_and_list` for the arguments and errors.
     """
     candidates: dict[str, Candidates] = {"full": "unseen" if exclude_seen else "all"}
@@ -125,12 +124,12 @@ def rank_and_list(
     candidates
         Name → candidates to rank among.
     seen
-        One row per query of items that "unseen" excludes, more than the histories where these were
-        truncated; None for the histories without events of kinds that do not count as seen.
+        One row per query of items that "unseen" excludes, for example if the histories are
+        truncated; None for the histories without event kinds that do not count as seen.
     lists
         Also list this many of the best unseen items of each query; equal scores rank by item.
     worth
-        ``(num_items,)`` what each item is worth, which `Ranks` hands on to metrics; or None.
+        ``(num_items,)`` item values, passed on to metrics in `Ranks`; or None.
     batch_size
         Queries scored at a time: memory is ``batch_size * num_items`` scores, and 32 MiB for
         a `VectorScorer`.
@@ -280,7 +279,7 @@ def _checked(scores: Array, start: int, shape: tuple[int, int]) -> Array:
 
 
 def check_lists(seen: Histories, num_items: int, k: int) -> None:
-    """`InputError` where a query has fewer than ``k`` items left, before anything is scored."""
+    """Raise `InputError`, before scoring, if a query has fewer than ``k`` items left."""
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
     left = num_items - int(seen.lengths.max(initial=0))

@@ -10,25 +10,25 @@ from twotower.evaluation.tasks import AllUsers, CutHistory, KnownUsers, NewItems
 FULL: Final = "full"
 """Rank among the whole catalogue without the query's history."""
 FULL_UNMASKED: Final = "full-unmasked"
-"""Rank among the whole catalogue, what the query has seen included."""
+"""Rank among the whole catalogue, including seen items."""
 FULL_TIMED: Final = "full-timed"
-"""As `FULL`, and the model is given the time of the target, as a service knows the time."""
+"""Like `FULL`, but the model gets the time of the target, as a service knows the time."""
 SAMPLED: Final = "sampled-100"
 """Rank among 100 sampled negatives."""
 PROTOCOLS: Final = (FULL, FULL_UNMASKED, SAMPLED)
 """The default protocols."""
 
 HISTORY_SIZES: Final = (3, 5, 10, 20, None)
-"""Newest items that the model gets in the cold-start tables; None for all."""
+"""Numbers of newest items given to the model in the cold-start tables; None for all."""
 FEWEST: Final = 20
-"""Shortest history in the table of the same users, so that every size is defined."""
+"""Minimum history length in the same-users table, so that every size is defined."""
 SEGMENTS: Final = ((0, 4), (5, 7), (8, 15), (16, 30), (31, None))
 """Shortest and longest history of each segment, both included."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A task, the candidates of its targets, and what is reported."""
+    """A task, its candidates, and the reported metrics."""
 
     task: Task
     """Queries and targets; protocols of the same task share one pass over the scores."""
@@ -38,7 +38,7 @@ class Protocol:
     whole: bool = True
     """Whether the metrics over all queries are reported, under the protocol's name."""
     segments: str | None = None
-    """Also report by history length, under this prefix and the segment's name; None for no."""
+    """Prefix of additional reports by history length (segment names follow); None for none."""
     lists: bool = False
     """Whether the metrics of `twotower.evaluation.beyond_accuracy` are reported."""
 

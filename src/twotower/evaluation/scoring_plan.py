@@ -107,7 +107,7 @@ def _candidates(
         check_lists(data.seen, size, LIST_LENGTH)
     if protocol.among != "sampled":
         return protocol.among
-    # Outside all that the user had, also where the model gets a part of it.
+    # Negatives exclude the whole history, even if the model gets only part of it.
     return negatives(Queries(data.queries.users, data.seen), data.targets, size)
 
 

@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals that hold at every look, however many there are."""
+"""Confidence sequences: intervals that stay valid under continuous monitoring (peeking)."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PREFERENCE_TUNED_FOR: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one arm of an experiment saw."""
+    """Outcomes of one arm of an experiment."""
 
     units: int
     """Randomised units, such as a user on a day."""

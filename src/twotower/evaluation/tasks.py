@@ -1,12 +1,11 @@
 """Evaluation tasks: queries, targets and excluded items of each protocol.
 
-An item that the user had before is never a candidate, whether the model gets it or not. Two
-protocols that differ in the history that a model gets thus rank a target among the same items,
-and their difference is the worth of the history.
+Items that the user had before are never candidates, whether the model gets them as history or
+not. Protocols that differ only in the history given to a model thus rank a target among the same
+candidates, and their difference is the value of the history.
 
-The targets of a log with repeats (`Dataset.has_repeats`) are items that the user had before. To
-exclude the rest of the history would give the target away as its only item left, so that nothing
-is excluded there.
+In a log with repeats (`Dataset.has_repeats`), targets may be items that the user had before.
+Masking the rest of the history would leak such a target, so nothing is masked there.
 """
 
 from dataclasses import dataclass
@@ -27,23 +26,24 @@ class TaskData:
     """Queries, targets and seen items, one row each per query."""
 
     queries: Queries
-    """What the model gets."""
+    """The model's input."""
     targets: Histories
-    """The items to find."""
+    """The held-out items."""
     seen: Histories
-    """All items that the user had before: no candidates. Empty for a log with repeats."""
+    """Items masked as candidates: all that the user had before; for a log with repeats, only
+    returned items."""
 
 
 class Task(Protocol):
     """Makes the queries of a part of a data set; equal tasks share a pass over the scores."""
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
-        """`InputError` where the data set has no such query."""
+        """Raise `InputError` if the data set has no such query."""
 
 
 @dataclass(frozen=True)
 class AllUsers:
-    """Every user with a held-out interaction, with all that came before it."""
+    """Every user with a held-out interaction, with the full history before it."""
 
     timed: bool = False
     """Whether the model is given the time of the target."""
@@ -70,10 +70,10 @@ class CutHistory:
     """The same users as anonymous ones, with their newest items only."""
 
     newest: int | None
-    """Items that the model gets; None for all."""
+    """Number of items the model gets; None for all."""
     least: int = 0
-    """Users with fewer items in their history are left out. With the greatest size of a table here,
-    every row of it is about the same users."""
+    """Users with shorter histories are left out. Set to the largest size of a table, it makes every
+    row cover the same users."""
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """The queries of `AllUsers`, anonymous and truncated."""
@@ -158,13 +158,13 @@ class NewItems:
 
 
 def _to_find(log: Histories) -> BoolArray:
-    """``(events,)`` which interactions may be targets."""
+    """``(events,)`` mask of interactions that may be targets."""
     return np.ones(len(log.items), dtype=np.bool_) if log.to_find is None else log.to_find
 
 
 def _had(dataset: Dataset, part: Part) -> Histories:
-    """What is no candidate, one row per user: every interaction before ``part``, held out of
-    training or not, and what was returned; nothing of these where the log has repeats.
+    """Items masked as candidates, one row per user: returned items and, unless the log has repeats,
+    all interactions before ``part``, held out of training or not.
     """
     before: BoolArray = parts_before_hold_out(dataset) < part
     if dataset.has_repeats:

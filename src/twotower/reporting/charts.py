@@ -111,7 +111,7 @@ def newcomers_chart(figures: StudyFigures) -> Any:
 
 
 def _pairs_chart(named: Mapping[str, Mapping[str, float]], axis: str) -> Any:
-    """Two points a model, joined by a line: name → model → value."""
+    """Two points per model, joined by a line; ``named`` is name → model → value."""
     first, second = named.values()
     models = [model for model in second if model in first]
     chart = _chart(height=110 + 30 * len(models))
@@ -141,7 +141,7 @@ def _pairs_chart(named: Mapping[str, Mapping[str, float]], axis: str) -> Any:
 
 
 def lines_chart(figures: StudyFigures, steps: Mapping[str, str], axis: str) -> Any:
-    """A line a model over protocols that are steps of one scale: protocol → its label."""
+    """One line per model over protocols on one scale; ``steps`` is protocol → label."""
     chart = _chart(height=460)
     models = [
         model for model in dict.fromkeys(row.model for row in figures.rows)
@@ -222,7 +222,7 @@ def curves_chart(figures: StudyFigures) -> Any:
 
 
 def time_chart(figures: StudyFigures) -> Any:
-    """Quality against the time that training took."""
+    """Quality against training time."""
     quality = figures.by_model(FULL, QUALITY)
     times = figures.by_model("timing", "training-seconds")
     chart = _chart(height=460)
@@ -259,7 +259,7 @@ def _spread(
 
 
 def _style(number: int) -> dict[str, Any]:
-    """Colour, symbol and dash, so that colour is not all that tells lines apart."""
+    """Colour, symbol and dash, so that lines differ in more than colour."""
     colour = COLOURS[number % len(COLOURS)]
     return {
         "line": {"color": colour, "dash": DASHES[number % len(DASHES)], "width": 2},
@@ -268,7 +268,7 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _point(number: int) -> dict[str, Any]:
-    """A marker of its own, for a point that the legend names: names beside points collide."""
+    """A distinct marker for a point named in the legend, since labels beside points collide."""
     style = _style(number)
     return {"mode": "markers", "marker": {**style["marker"], "size": 11}}
 

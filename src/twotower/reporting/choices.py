@@ -1,11 +1,11 @@
-"""Settings that validation chose for a model, in words."""
+"""Text descriptions of settings selected on validation."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def columns_in_words(record: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Whose declared columns are read, and the metric of each choice; None where there was none.
+    """Which sides' declared columns are read, and the metric of each choice; None without a choice.
 
     >>> columns_in_words({"read": ["events"], "tried": {"none": 0.1, "items": 0.05, "events": 0.2}})
     ('events read', 'none 0.1000, items 0.0500, events 0.2000')

@@ -25,7 +25,7 @@ READING_INTERVALS: Final = "Points are means over all queries, bars 95% interval
 
 
 class Section(NamedTuple):
-    """A question, the answer in words, how to read the chart, and the chart."""
+    """A question, its answer in words, how to read the chart, and the chart."""
 
     question: str
     answer: str
@@ -171,7 +171,7 @@ def _groups(figures: StudyFigures) -> Iterator[Section]:
 
 
 def _training(figures: StudyFigures) -> Iterator[Section]:
-    """What training led to: gates, curves, and seconds."""
+    """Training outcomes: gates, learning curves and times."""
     from twotower.reporting import charts
 
     if figures.protocols("gates"):
@@ -206,7 +206,7 @@ def _best(figures: StudyFigures) -> str:
 
 
 def _facts(figures: StudyFigures) -> dict[str, str]:
-    """Name → value of the cards in the page's head."""
+    """Name → value of the cards at the top of the page."""
     full = figures.by_model(FULL, QUALITY)
     facts = {"models": f"{len(dict.fromkeys(row.model for row in figures.rows))}"}
     if full:

@@ -19,7 +19,7 @@ MARKS: Final[dict[str, dict[str, Any]]] = {
     "hurts": {"marker": "D", "color": "#D55E00"},
     "no difference shown": {"marker": "o", "color": "#6B7280", "markerfacecolor": "white"},
 }
-"""Verdict → marker; a shape for each, so that colour is not all that tells them apart."""
+"""Verdict → marker, with a shape of its own so that verdicts differ in more than colour."""
 SOFT: Final = "#52606D"
 GRID: Final = "#E4E7EB"
 STYLE: Final[Any] = {
@@ -40,7 +40,7 @@ STYLE: Final[Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "twotower",
 }
-"""Text stays text, and ids are the same in every run."""
+"""Keeps text as text, and ids the same in every run."""
 _WIDTH: Final = 780
 _ROW: Final = 30
 _TOP: Final = 64
@@ -57,12 +57,12 @@ def write_picture(path: Path, figures: StudyFigures, protocol: str = FULL) -> No
 
 
 def render_picture(figures: StudyFigures, protocol: str = FULL) -> str:
-    """What every change adds to its parent, with 95% intervals, as SVG.
+    """Difference of every variant to its parent, with 95% intervals, as SVG.
 
     Raises
     ------
     InputError
-        Where no model is compared with a parent, or Matplotlib is not installed.
+        If no model is compared with a parent, or Matplotlib is not installed.
     """
     found = figures.compared(protocol)
     if not found:

@@ -1,4 +1,4 @@
-"""Names of the default model: the study's, in files and folders, and the product's, as shown."""
+"""Model names: study names (in files and folders) and product names (as displayed)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 Named = TypeVar("Named", "Row", "Difference", "Absent")
 
 DEFAULT_MODEL: Final = "v10"
-"""Name in the study of the variant that is trained where none is named."""
+"""Study name of the variant trained by default."""
 PRODUCT: Final = "two-tower"
-"""What that variant is called outside the study."""
+"""Product name of that variant."""
 RERANKED: Final = "+rerank"
-"""What the name of a model gets behind it where the second stage has ordered its candidates."""
+"""Suffix of a model's name if its candidates were re-ranked by the second stage."""
 PRODUCT_NAMES: Final = {
     DEFAULT_MODEL: PRODUCT,
     DEFAULT_MODEL + RERANKED: f"{PRODUCT}, both stages",
 }
-"""Name in the study → name of the product."""
+"""Study name → product name."""
 
 
 def product_name(model: str) -> str:
-    """The product's name of a model; other models keep theirs.
+    """The product name of a model; models without one keep theirs.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def product_name(model: str) -> str:
 
 
 def study_name(model: str) -> str:
-    """The name under which a model is kept: the study's.
+    """The study name of a model, under which it is stored.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def study_name(model: str) -> str:
 
 
 def seed_label(model: str, seed: int) -> str:
-    """A model of one seed, in progress and notes.
+    """Label of a model and seed, for progress and notes.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def seed_label(model: str, seed: int) -> str:
 
 
 def with_product_names(results: "Results") -> "Results":
-    """The same figures under the product's names."""
+    """The same results under product names."""
     return results.model_copy(
         update={
             "rows": _renamed(results.rows),

@@ -35,7 +35,7 @@ def verdicts_in_words(figures: StudyFigures, differences: Sequence[Difference]) 
 
 
 def agreement_in_words(figures: StudyFigures) -> str:
-    """Whether sampled and full ranking order the models alike: pairs in the same order."""
+    """How far sampled and full ranking agree: pairs of models in the same order."""
     full, sampled = (figures.by_model(name, QUALITY) for name in (FULL, SAMPLED))
     models = [model for model in full if model in sampled]
     pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
@@ -73,7 +73,7 @@ def with_interval(row: Row) -> str:
 
 
 def times_popularity(rows: Mapping[str, Row], model: str) -> float | None:
-    """A model's ratio to popularity; None where that has no figure, or is the model."""
+    """A model's ratio to popularity; None for popularity itself or if it has no figure."""
     popular = rows.get("popularity")
     if popular is None or popular.value <= 0 or model == "popularity":
         return None
@@ -81,7 +81,7 @@ def times_popularity(rows: Mapping[str, Row], model: str) -> float | None:
 
 
 def newcomers_in_words(figures: StudyFigures) -> str:
-    """Share of each model's quality that new users get."""
+    """Quality for new users as a share of that for known users, by model."""
     known, new = (figures.by_model(name, QUALITY) for name in ("known-users", "new-users"))
     kept = [
         f"{model} {new[model].value / known[model].value:.0%}"

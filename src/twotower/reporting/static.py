@@ -1,7 +1,7 @@
-"""Static SVG of a Plotly chart, drawn with Matplotlib: a page then needs no script of 5 MB.
+"""Static SVG of a Plotly chart, drawn with Matplotlib to avoid a 5 MB script per page.
 
-It knows what `twotower.reporting.charts` uses: points and lines with error bars, stacked horizontal
-bars, a vertical line, categories, logarithmic and reversed axes.
+Supports what `twotower.reporting.charts` uses: points and lines with error bars, stacked
+horizontal bars, a vertical line, categories, logarithmic and reversed axes.
 """
 
 import re
@@ -17,7 +17,7 @@ _MARKERS: Final = {
 }  # fmt: skip
 _LINES: Final = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 _LEAST_LABEL: Final = 0.05
-"""Share of a bar below which its label would not fit."""
+"""Bars with a smaller share get no label, since it would not fit."""
 
 
 def static_svg(chart: Any, title: str, prefix: str) -> str:
@@ -30,12 +30,12 @@ def static_svg(chart: Any, title: str, prefix: str) -> str:
     title
         For screen readers.
     prefix
-        Begins the element's ids, so that a page may hold several.
+        Prefix of the element's ids, so that a page can contain several.
 
     Raises
     ------
     ValueError
-        At a trace that is neither bars nor points.
+        If a trace is neither bars nor points.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def static_svg(chart: Any, title: str, prefix: str) -> str:
 
 
 def _places(chart: Any, side: str) -> dict[str, int]:
-    """Category → place on an axis; empty where its values are numbers."""
+    """Category → position on an axis; empty if its values are numbers."""
     given = [value for trace in chart.data for value in getattr(trace, side)]
     if not any(isinstance(value, str) for value in given):
         return {}

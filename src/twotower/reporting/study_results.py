@@ -22,7 +22,7 @@ from twotower.evaluation.results import (
 from twotower.reporting.product_names import with_product_names
 
 QUALITY: Final = "NDCG@10"
-"""Metric of the charts: training stops by it, and verdicts are shown for it."""
+"""Metric of the charts and shown verdicts; also the metric of early stopping."""
 
 
 class Published(Config):
@@ -75,7 +75,7 @@ class StudyFigures:
         *,
         reference: Reference | None = None,
     ) -> Self:
-        """Merge results files; of a figure that two have, the later counts.
+        """Merge results files; for duplicate figures, the later file wins.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class StudyFigures:
         *,
         reference: Path | None = None,
     ) -> Self:
-        """As `of`, from files; the default model has the product's name."""
+        """Like `of`, from files, with product names."""
         return cls.of(
             [with_product_names(read_results(file)) for file in files],
             reference=None if reference is None else Reference.read(reference),

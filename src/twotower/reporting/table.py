@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 def study_lines(figures: StudyFigures) -> list[Line]:
-    """The lines of the table; models that the data do not allow come last."""
+    """The lines of the table; models not possible on this data set come last."""
     ours = [figures.by_model(*column) for column in COLUMNS]
     theirs = [figures.published(*column) for column in COLUMNS]
     compared = {found.model: found for found in figures.compared()}

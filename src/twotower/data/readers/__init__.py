@@ -1,4 +1,4 @@
-"""File readers: canonical columns of a log or catalogue, in chunks."""
+"""File readers: a log or catalogue as chunks of canonical columns."""
 
 from twotower.data.readers.chunk import Check, Chunk, Reject, set_aside
 from twotower.data.readers.mapping import ColumnMapping, Columns

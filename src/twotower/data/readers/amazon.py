@@ -9,7 +9,7 @@ from twotower.data import columns
 from twotower.data.readers.mapping import Columns
 
 ASIN_COLUMNS: Final = ("parent_asin", "asin")
-"""Names, in lower case, of item columns that hold Amazon's product numbers."""
+"""Lower-case names of item columns that hold Amazon product numbers (ASINs)."""
 
 META_KEYS: Final[Mapping[str, str]] = {
     columns.ITEM_ID: "parent_asin", columns.TITLE: "title", columns.DESCRIPTION: "description",
@@ -17,19 +17,19 @@ META_KEYS: Final[Mapping[str, str]] = {
     columns.AVERAGE_RATING: "average_rating", columns.RATING_COUNT: "rating_number",
     columns.IMAGE: "images", columns.FEATURES: "features", columns.STORE: "store",
 }  # fmt: skip
-"""Amazon's key for each column of a catalogue."""
+"""Canonical catalogue column → Amazon's key."""
 MAIN_CATEGORY: Final = "main_category"
 
 
 def amazon_columns(found: Columns) -> Columns:
-    """Amazon's own columns of a catalogue, and those that were found beside them."""
+    """Amazon's own catalogue columns, plus any others found in the file."""
     amazon_keys = {*META_KEYS.values(), MAIN_CATEGORY}
     others = {name: key for name, key in found.canonical.items() if key not in amazon_keys}
     return Columns({**META_KEYS, **others}, [*found.present], also=(MAIN_CATEGORY,))
 
 
 def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
-    """A function that extracts the values of ``keys`` from a product; see `meta_row`."""
+    """Return a function that extracts the values of ``keys`` from a product; see `meta_row`."""
     others = [column for column, key in keys.items() if META_KEYS.get(column) != key]
     if not others:
         return meta_row
@@ -46,10 +46,10 @@ def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[
 def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
     """The canonical catalogue values of one product, in the order of `META_KEYS`.
 
-    The category is the second of ``categories`` (the first is that of the whole file), else
-    ``main_category``. The description is its paragraphs, else the bullet points of
-    ``features``, which also have their own column. The image is the main image in its largest
-    size.
+    The category is the second entry of ``categories`` (the first is the same for the whole file),
+    else ``main_category``. The description is the paragraphs of ``description``, else the bullet
+    points of ``features``, which also have their own column. The image is the main image in its
+    largest size.
     """
     return (
         row.get("parent_asin"),
@@ -66,12 +66,12 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def listing_numbers(ids: pl.Series) -> pl.Series:
-    """Order of listing on Amazon: the running number in a product number (ASIN); null for others.
+    """Listing order on Amazon: the serial number in an ASIN (float64); null for other ids.
 
-    Amazon assigns them roughly in the order of listing: ``B``, and nine characters that count up
-    in base 36. The float64 number is exact, it is known before the first purchase, and it is the
-    only trace of time in a file without dates. A parent that was made later than its variants has
-    the later number. Other ids, such as the ISBNs of books, have none.
+    Amazon assigns ASINs roughly in listing order: ``B`` and nine characters that count up in
+    base 36. The float64 number is exact, is known before the first purchase, and is the only
+    trace of time in a file without dates. A parent created later than its variants has the later
+    number. Other ids, such as the ISBNs of books, have none.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def listing_numbers(ids: pl.Series) -> pl.Series:
 
 
 def paragraphs(value: Any) -> str | None:
-    """The texts of a list joined by line ends, or a single text; None where there is none."""
+    """The strings of a list joined by newlines, or a single string; None if there is none."""
     if isinstance(value, list):
         return "\n".join(part for part in value if isinstance(part, str)) or None
     return value if isinstance(value, str) else None
@@ -98,7 +98,7 @@ def _category(row: dict[str, Any]) -> str | None:
 
 
 def _image(value: Any) -> str | None:
-    if isinstance(value, dict):  # Hugging Face has a list for each size
+    if isinstance(value, dict):  # Hugging Face stores one list per size
         sizes = {size: links for size, links in value.items() if isinstance(links, list)}
         most = max(map(len, sizes.values()), default=0)
         value = [

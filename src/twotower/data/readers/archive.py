@@ -1,4 +1,4 @@
-"""Archives of several files (zip, tar): unpacked for as long as a data set is read."""
+"""Multi-file archives (zip, tar), unpacked while a data set is read."""
 
 import shutil
 import tarfile
@@ -11,11 +11,11 @@ from twotower.errors import InputError
 
 _TAR: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BROKEN: Final = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError)
-"""What the standard library raises for archives that cannot be unpacked, passwords included."""
+"""Standard library errors for archives that cannot be unpacked, including encrypted ones."""
 
 
 def archive_of(path: Path) -> Path | None:
-    """The archive of several files that a path is, or lies in: ``ml-1m.zip/ratings.dat``."""
+    """The multi-file archive that a path names or points into (``ml-1m.zip/ratings.dat``)."""
     for place in (path, *path.parents):
         if place.is_file():
             name = place.name.lower()
@@ -28,14 +28,14 @@ def archive_of(path: Path) -> Path | None:
 
 
 def unpacked(path: Path, archive: Path, into: Path) -> Path:
-    """Unpack an archive and return what the path in it names: a folder, or one of its files.
+    """Unpack an archive and return the folder or file in it that the path names.
 
-    An archive of a single folder is that folder.
+    If the archive holds a single folder, that folder is its root.
 
     Raises
     ------
     InputError
-        Where the archive cannot be read, or holds no such file; its files are listed.
+        If the archive cannot be read or holds no such file; the message lists its files.
     """
     try:
         if archive.name.lower().endswith(".zip"):
@@ -66,4 +66,4 @@ def _several(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             return sum(not info.is_dir() and is_data(info.filename) for info in file.infolist()) > 1
     except _BROKEN:
-        return False  # reading it reports why
+        return False  # the error is reported when it is read

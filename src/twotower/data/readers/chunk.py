@@ -1,4 +1,4 @@
-"""`Chunk`: rows of a source file as a reader delivers them, and the rejected lines."""
+"""`Chunk`: consecutive rows of a source file, with the rejected ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ import polars as pl
 from twotower.data import columns
 
 CHUNK_ROWS: Final = 50_000
-"""Rows read at a time: large enough for vectorised checks, small enough to forget."""
+"""Rows read at a time: enough for vectorised checks, few enough to fit in memory easily."""
 
 EXCERPT: Final = 200
-"""Characters of a rejected row that are kept."""
+"""Maximum number of characters kept of a rejected row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,50 +20,50 @@ class Reject:
     """A rejected row."""
 
     line: int
-    """Line of the source file, from 1; number of the row for Parquet, of the object for JSON
-    where objects and lines differ."""
+    """1-based line in the source file; row number for Parquet, object number for JSON whose
+    objects are not one per line."""
     reason: str
-    """``column: what``, or the fault of the whole line; the key of the counts."""
+    """``column: what``, or the problem of the whole line; rejects are counted by it."""
     value: str
-    """The value at fault."""
+    """The offending value."""
     row: str
-    """The beginning of the row as the file has it."""
+    """The beginning of the row as written in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of rows: where ``failing`` is true, the row is rejected."""
+    """A row check: rows for which ``failing`` is true are rejected."""
 
     column: str
     what: str
-    """The column at fault, and its fault: together they are the reason."""
+    """The column and its problem; together they form `Reject.reason`."""
     failing: pl.Expr
-    """True where a row has it."""
+    """True for the rows to reject."""
     shown: str | None = None
-    """The column whose value is reported, where it is not ``column``."""
+    """The column whose value is reported, if not ``column``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some consecutive rows of a source file."""
+    """Consecutive rows of a source file."""
 
     rows: pl.DataFrame
     """Canonical columns of `twotower.data.columns`, and `LINE` (int64, ascending)."""
     rejects: Sequence[Reject]
-    """Rows rejected so far."""
+    """Rows of this chunk rejected so far."""
     row_text: Callable[[int], str]
-    """Gives the text of a row, by its line."""
+    """Returns the text of a row, given its line."""
     fraction: float
-    """How much of the file has been read by the end of the chunk, 0 to 1."""
+    """Fraction of the file read by the end of the chunk, 0 to 1."""
 
     @property
     def height(self) -> int:
-        """Rows that the chunk had in the file, good and bad."""
+        """Number of rows in the chunk, accepted and rejected."""
         return self.rows.height + len(self.rejects)
 
 
 def set_aside(chunk: Chunk, checks: Sequence[Check]) -> Chunk:
-    """Reject the rows that fail a check, each with the first check that it fails."""
+    """Reject rows that fail a check; the reason is the first check that fails."""
     if not checks or chunk.rows.is_empty():
         return chunk
     first = pl.coalesce(

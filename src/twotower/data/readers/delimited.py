@@ -1,4 +1,4 @@
-"""Reader of delimited text: CSV, TSV, other separators, RecBole atomic files."""
+"""Delimited text reader: CSV, TSV, other separators, RecBole atomic files."""
 
 import csv
 from bisect import bisect_left
@@ -21,26 +21,26 @@ from twotower.data.readers.text import LineFile, head_lines
 from twotower.errors import InputError
 
 LONGEST_RECORD: Final = 2000
-"""Most lines of a row; a quote that is open for longer was never closed."""
+"""Maximum lines per row; a quote still open after that was never closed."""
 
 ABOVE: Final = "above the header"
-"""Reason of lines that are a report's title."""
+"""Reject reason of the title lines of a report."""
 
 LONGEST_FIELD: Final = 1 << 24
-"""Most characters of a field."""
+"""Maximum characters per field."""
 
 
 def delimited_columns(path: Path, options: ReadOptions) -> list[str]:
-    """Column names of the header, or those that are given; of ``user_id:token`` ``user_id``."""
+    """Column names from the options or the header; ``user_id:token`` becomes ``user_id``."""
     return _dialect(path, options).header
 
 
 def read_delimited(path: Path, wanted: Mapping[str, str], options: ReadOptions) -> Iterator[Chunk]:
-    """Yield chunks of text columns; ``wanted`` is the file's column for each canonical name.
+    """Yield chunks of text columns; ``wanted`` maps canonical names to the file's columns.
 
-    Lines without quotes, all of as many fields as the header, are split by Arrow. Others are
-    read with the standard library's ``csv``: unlike faster parsers it gives the line where a
-    row begins and its number of fields, so that a bad row can be rejected and located.
+    Blocks without quotes, in which every line has as many fields as the header, are split by
+    Arrow. Others are read with the standard library's ``csv``: unlike faster parsers it tells on
+    which line a row begins and how many fields it has, which is needed to locate bad rows.
     """
     csv.field_size_limit(LONGEST_FIELD)
     dialect = _dialect(path, options)
@@ -70,7 +70,7 @@ def _dialect(path: Path, options: ReadOptions) -> Dialect:
 def _plain(
     block: list[bytes], first: int, dialect: Dialect, places: Mapping[str, int], file: LineFile
 ) -> Chunk | None:
-    """A block in which every line is a row and nothing is quoted, else None."""
+    """Chunk of a block in which every line is a row and nothing is quoted, else None."""
     if len(dialect.separator) > 1 or not dialect.separator.isascii() or dialect.escape is not None:
         return None
     if dialect.separator in "\r\n" or len(dialect.header) < 2:
@@ -105,7 +105,7 @@ def _plain(
             ),
         )
     except pa.ArrowException:
-        return None  # such as text that is no UTF-8
+        return None  # for example, invalid UTF-8
     if table.num_rows != len(block):
         return None
 
@@ -123,7 +123,7 @@ def _plain(
 
 
 class _Records:
-    """Rows of a block of lines with the line that each begins on; a last row may need more."""
+    """Rows of a block of lines and the line each begins on; the last row may read further lines."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Records:
         self._place = self._begin = 0
 
     def chunk(self, places: Mapping[str, int], file: LineFile) -> Chunk:
-        """Every row of the block that has as many fields as the header, and the others."""
+        """Chunk of the block; rows without as many fields as the header are rejected."""
         width = len(self.dialect.header)
         good: list[list[str]] = []
         numbers: list[int] = []
@@ -180,7 +180,7 @@ class _Records:
         return Chunk(rows, rejects, row_text, file.fraction)
 
     def __iter__(self) -> Iterator[tuple[int, int, list[str]]]:
-        """First line, line after the last, and fields of each row."""
+        """Yield the first line, the line after the last, and the fields of each row."""
         begin = 0
         while begin < self._needed and begin < len(self._lines):
             for end, row in self._read_from(begin):
@@ -191,7 +191,7 @@ class _Records:
                     break
 
     def _read_from(self, begin: int) -> Iterator[tuple[int, list[str]]]:
-        """Rows from a line on, until a doubtful row; each with the line after its last."""
+        """Yield rows from a line on up to the first doubtful one, each with the line after it."""
         self._place = self._begin = begin
         reader = csv.reader(self._feed(), strict=True, **self.dialect.reader_options())
         try:
@@ -223,7 +223,7 @@ class _Records:
             yield self._lines[self._place - 1]
 
     def _repaired(self, begin: int) -> tuple[int, list[str]]:
-        """The row on a line that quotes make unreadable: escaped quotes, or quotes as text."""
+        """Reread a line that its quotes make unreadable: escaped quotes, or quotes as text."""
         line = self._lines[begin]
         width = len(self.dialect.header)
         if "\\" in line:
@@ -249,7 +249,7 @@ class _Records:
         )
 
     def _is_several_rows(self, begin: int, end: int) -> bool:
-        """Whether lines that a quote joins to one row look like rows themselves."""
+        """Whether lines that a quote joins into one row look like rows of their own."""
         width = len(self.dialect.header)
         first, *others = (
             line.rstrip("\r\n").split(self.dialect.mark) for line in self._lines[begin:end]

@@ -1,4 +1,4 @@
-"""Dialect detection of delimited text: separator, quotes, header."""
+"""Dialect detection for delimited text: separator, quotes, header."""
 
 import csv
 import re
@@ -16,23 +16,23 @@ UNIT: Final = "\x1f"
 """Replaces a separator of several characters."""
 SAMPLE_LINES: Final = 100
 MOST_TITLES: Final = 20
-"""Lines above a header that may be a report's title."""
+"""Maximum number of title lines above a header."""
 LEAST_ROWS: Final = 3
-"""Lines below it that a header needs to be found so."""
+"""Minimum number of lines needed to compare a header or first row with those below."""
 ALIKE: Final = 0.8
-"""Share of the lines that have as many fields as their header."""
+"""A header below a title needs more than this share of its rows to have as many fields."""
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
 _MOMENT: Final = re.compile(r"\d{9,}$|\d{4}-\d\d-\d\d")
 _TIME: Final = re.compile(r"1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$|\d{4}-\d\d-\d\d")
-"""A time since 1970, which is later than 2001, or a date."""
+"""A Unix time after 2001, or a date."""
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z _-]*$")
 _MOST_KINDS: Final = 12
 _MOST_RATINGS: Final = 21
-"""Different values of a column that may hold kinds of events, and ratings."""
+"""Maximum distinct values of a column of event kinds, and of ratings."""
 _HIGHEST_RATING: Final = 100
 _OPENING: Final = re.compile(r'(?:^|(?<=[\t,;|:~^\x01\x1f])) *"')
-"""A quote that begins a field."""
+"""The opening quote of a field."""
 _REST_OF_QUOTED: Final = re.compile(r'(?:[^"\\]|\\.|"")*+"')
 _QUOTED: Final = re.compile(_OPENING.pattern + _REST_OF_QUOTED.pattern)
 _WIDE: Final = 20
@@ -42,23 +42,23 @@ _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the lines of a text table become fields."""
+    """How lines of a text table are split into fields."""
 
     separator: str
-    """Characters between fields; ``whitespace`` stands for any blanks."""
+    """Field separator; ``whitespace`` stands for any run of blanks."""
     quote: str | None
-    """The quote mark, or None where quotes are text."""
+    """The quote character, or None if quotes are plain text."""
     escape: str | None = None
-    """The character before a quote that is text, or None where it is doubled."""
+    """The character that escapes a quote, or None if quotes are doubled."""
     header: list[str] = field(default_factory=list)
-    """Names of the columns."""
+    """Column names."""
     skipped: int = 0
-    """Lines before the first row."""
+    """Number of lines before the first row."""
     spaced: bool = False
-    """Whether blanks stand before quotes: ``u, "a, b"``."""
+    """Whether quotes are preceded by blanks: ``u, "a, b"``."""
     preamble: tuple[tuple[int, str], ...] = ()
-    """Lines above the header that are no comments, such as a report's title, by their number
-    from 1."""
+    """Non-comment lines above the header, such as a report's title, each with its 1-based
+    number."""
 
     @property
     def mark(self) -> str:
@@ -66,13 +66,13 @@ class Dialect:
         return self.separator if len(self.separator) == 1 else UNIT
 
     def prepared(self, line: str) -> str:
-        """The line with one character between its fields."""
+        """The line with a single-character separator between its fields."""
         if self.separator == "whitespace":
             return re.sub(r"[ \t]+", UNIT, line.strip(" \t\r\n"))
         return line if len(self.separator) == 1 else line.replace(self.separator, UNIT)
 
     def reader_options(self, escape: str | None = None) -> dict[str, Any]:
-        """Arguments of ``csv.reader``."""
+        """Arguments for ``csv.reader``."""
         escape = self.escape if escape is None else escape
         return {
             "delimiter": self.mark,
@@ -85,12 +85,12 @@ class Dialect:
 
 
 def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dialect:
-    """The dialect of a table by its first lines.
+    """Detect the dialect of a table from its first lines.
 
     Raises
     ------
     InputError
-        Where there is no header and no names are given.
+        If there is no header and no names are given.
     """
     atomic = path.name.lower().removesuffix(".gz").endswith(ATOMIC)
     separator = options.separator
@@ -140,7 +140,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
 
 
 def _comments(lines: Sequence[str]) -> int:
-    """Blank lines and comments before the header; a last comment with its fields is the header."""
+    """Number of leading blank and comment lines, excluding a last comment that is the header."""
     place = 0
     while place < len(lines) and (not lines[place].strip() or lines[place][0] in "#%"):
         place += 1
@@ -153,10 +153,10 @@ def _comments(lines: Sequence[str]) -> int:
 
 
 def _preamble(records: Sequence[tuple[int, str]], skipped: int) -> int:
-    """Where the header is: below the lines of a report's title, or where it seemed to be.
+    """Line of the header below a report's title, or ``skipped`` if there is no title.
 
-    A title is of other fields than the lines below. The header is then the first line that has as
-    many as nearly all that follow, and does not look like data.
+    Title lines have a different number of fields than the table. The header is the first line
+    with as many fields as nearly all lines after it, if it does not look like data.
     """
     for order, (place, _) in enumerate(records[: MOST_TITLES + 1]):
         below = [record for _, record in records[order:]]
@@ -175,7 +175,7 @@ def _preamble(records: Sequence[tuple[int, str]], skipped: int) -> int:
 
 
 def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:
-    """Lines to pass over: blanks, ``sep=``, and the header."""
+    """Number of lines before the first row: blank lines, ``sep=``, and the header."""
     if not header:
         return skipped
     while skipped < len(lines) and not lines[skipped].strip():
@@ -184,9 +184,9 @@ def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:
 
 
 def _records(lines: Sequence[str]) -> list[tuple[int, str]]:
-    """Rows of some lines with their places; a line that ends within quotes goes on in the next.
+    """Rows of some lines with their positions; a row with an open quote continues on the next line.
 
-    Blank lines are none. A quote that is not closed is text, such as that of inches.
+    Blank lines are skipped. A quote that is never closed is text, such as an inch mark.
     """
     records: list[tuple[int, str]] = []
     place = 0
@@ -204,7 +204,7 @@ def _records(lines: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _ends_quoted(line: str, is_open: bool = False) -> bool:
-    """Whether a line ends within quotes, where it begins within or outside of them."""
+    """Whether a line ends inside quotes; ``is_open`` says whether it begins inside them."""
     if is_open:
         rest = _REST_OF_QUOTED.match(line)
         if rest is None:
@@ -222,7 +222,7 @@ def _fields(dialect: Dialect, line: str) -> list[str]:
 
 
 def _find_separator(lines: Sequence[str], quote: str) -> str:
-    """The separator by which most lines have as many fields as the first, and the most fields."""
+    """The separator that gives most lines as many fields as the first; ties go to more fields."""
     nothing = (False, 0.0, 1)
     best, reached = ",", nothing
     if not lines:
@@ -237,7 +237,7 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
         first = counts[0]
         if first < 2:
             continue
-        # A separator at the end of the rows, or a stray line, does not rule it out.
+        # A trailing separator or a stray line does not rule it out.
         alike = sum(first <= count <= first + 1 for count in counts) / len(counts)
         score = (alike > 0.5, round(alike, 1), first)
         if score > reached:
@@ -250,7 +250,7 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
 
 
 def _has_row_names(dialect: Dialect, header: Sequence[str], lines: Sequence[str]) -> bool:
-    """Whether rows have one field more than the header: their numbers, as R writes them."""
+    """Whether rows have one field more than the header: row numbers, as written by R."""
     rows = [_fields(dialect, line) for line in lines]
     if len(header) < 2 or not rows or any(len(row) != len(header) + 1 for row in rows):
         return False
@@ -259,13 +259,13 @@ def _has_row_names(dialect: Dialect, header: Sequence[str], lines: Sequence[str]
 
 
 def _find_quote(lines: Sequence[str]) -> str:
-    """The quote mark: single quotes only where they are around every name of the header."""
+    """The quote character: single quotes only if they surround every name of the header."""
     quoted = re.fullmatch(r"\s*'[^']*'(?:[^'\w]{1,3}'[^']*')+\s*", lines[0]) if lines else None
     return '"' if quoted is None else "'"
 
 
 def _is_spaced(lines: Sequence[str], separator: str, quote: str) -> bool:
-    """Whether blanks stand between separators and quotes, in the header or in most lines."""
+    """Whether blanks separate separators from quotes, in the header or in most lines."""
     if quote == "none" or separator in (" ", "whitespace") or not lines:
         return False
     pattern = re.compile(re.escape(separator) + " +" + re.escape(quote))
@@ -274,10 +274,10 @@ def _is_spaced(lines: Sequence[str], separator: str, quote: str) -> bool:
 
 
 def _is_data(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a first line holds values, not names: times, numbers, or values of the lines below.
+    """Whether the first line holds values rather than column names.
 
-    A time, two numbers, or nothing but a number; a number above numbers; a text that stands in
-    the same column again.
+    It does if it has a time, two numbers, or a single field that is a number; a number above
+    numbers only; or a text that occurs again in the same column.
     """
     fields = [field.strip() for field in rows[0]] if rows else []
     numbers = [bool(_NUMBER.match(field)) for field in fields]
@@ -322,7 +322,7 @@ def _no_header(path: Path, line: str, rows: Sequence[Sequence[str]]) -> InputErr
 
 
 def _likely_names(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Likely names of columns by their values: time, kind of event, rating, user and item."""
+    """Column names guessed from the values: time, event kind, rating, user and item."""
     width = len(rows[0]) if rows else 0
     columns = [
         [value.strip() for value in column]

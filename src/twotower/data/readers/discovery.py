@@ -13,7 +13,7 @@ from twotower.data.dataset import Part
 from twotower.errors import InputError
 
 Resolve: TypeAlias = Callable[[Path, Mapping[str, str]], Mapping[str, str] | None]
-"""From a table and its Hive keys to its column for each canonical column, None where it is no
+"""Maps a table and its Hive keys to {canonical column: table column}; None if it is not a
 log."""
 
 _PARTS: Final = {
@@ -25,7 +25,7 @@ PART: Final = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})(?:[._-]\d.*)?$", re.
 _HIVE: Final = re.compile(r"^([^=]+)=(.*)$")
 _DEEPEST: Final = 6
 _LIKELY: Final = ("interactions", "ratings", "events", "reviews", "transactions", "log", "clicks")
-"""Usual names of a log, the likeliest first, for a folder with several candidates."""
+"""Common log names, likeliest first, for folders with several candidates."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class FoundLog:
     path: Path
     """The file."""
     part: Part | None = None
-    """Part of the split, where the names of files or folders give it."""
+    """Split part, if file or folder names give it."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Values that its folders name, as ``date=2020-09-10``, and the kind of its events where the
-    caller says one: columns of every row."""
+    """Constant columns: values in its folder names (``date=2020-09-10``), and the event kind if
+    the caller gives one."""
     url: str | None = None
-    """Where it was copied from; None where ``path`` is the file itself."""
+    """URL it was copied from; None if ``path`` is the original file."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Found:
 
 
 def part_of(stem: str) -> Part | None:
-    """The split part in a file name without its endings; `Part.TRAIN` is 0, so test ``is None``.
+    """Split part in a file name without suffixes; `Part.TRAIN` is 0, so compare with ``is None``.
 
     >>> part_of("Video_Games.train"), part_of("test-00000-of-00002"), part_of("contest")
     (<Part.TRAIN: 0>, <Part.TEST: 2>, None)
@@ -62,12 +62,12 @@ def part_of(stem: str) -> Part | None:
 
 
 def expand(paths: Sequence[str | Path]) -> list[Path]:
-    """The paths, with patterns (``*``, ``?``, ``[…]``) replaced by their matches.
+    """The paths, with glob patterns (``*``, ``?``, ``[…]``) replaced by their matches.
 
     Raises
     ------
     InputError
-        Where a pattern matches nothing.
+        If a pattern matches nothing.
     """
     found: list[Path] = []
     for given in paths:
@@ -83,10 +83,10 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def with_kinds(given: Sequence[str | Path], base: Path = Path()) -> list[tuple[str | None, Path]]:
-    """Paths, patterns replaced by their matches, each with the kind of its events, if it names one.
+    """Paths with glob patterns expanded, each with its event kind, or None if it names none.
 
-    ``buy=orders.csv`` says that the events of ``orders.csv`` are of the kind ``buy``; a path that
-    exists, such as one of Hive, is a path.
+    ``buy=orders.csv`` means that all events of ``orders.csv`` are of kind ``buy``. An existing
+    path that contains ``=``, such as a Hive folder, is taken as a path.
     """
     found: list[tuple[str | None, Path]] = []
     for entry in given:
@@ -102,19 +102,19 @@ def with_kinds(given: Sequence[str | Path], base: Path = Path()) -> list[tuple[s
 def one_log(
     folder: Path, tables: Sequence[FoundLog], stem: Callable[[Path], str], resolve: Resolve
 ) -> Found:
-    """The tables of a folder that form the log: tables with the same columns, those of a log.
+    """The tables of a folder that form the log: those with the same, log-like columns.
 
-    ``tables`` are neither a catalogue nor users by their names, ``stem`` gives a file's name
-    without its endings, ``resolve`` is called only where there are several tables.
+    ``tables`` excludes files named like a catalogue or a users table, ``stem`` returns a file's
+    name without suffixes, and ``resolve`` is called only if there are several tables.
 
     Raises
     ------
     InputError
-        Where tables with different columns could each be the log.
+        If tables with different columns could each be the log.
     """
     if len(tables) == 1:
         return Found((tables[0],))
-    # Files named after the parts belong together, whatever their columns.
+    # Files named after split parts belong together, whatever their columns.
     parted: list[FoundLog] = []
     others: list[FoundLog] = []
     for table in tables:
@@ -148,9 +148,9 @@ def one_log(
 
 
 def with_parts(tables: Sequence[FoundLog], stem: Callable[[Path], str]) -> list[FoundLog]:
-    """Files of one log with the split parts of their names, train first.
+    """Files of one log with the split parts from their names, train first.
 
-    Names are ignored where only some have a part, or all have the same.
+    Names are ignored unless every file has a part, train is among them and they differ.
     """
     parts = [_part(table, stem) for table in tables]
     if None in parts or Part.TRAIN not in parts or len(set(parts)) == 1:
@@ -176,7 +176,7 @@ def _likeliest(
     known: Mapping[frozenset[str], frozenset[str]],
     stem: Callable[[Path], str],
 ) -> frozenset[str] | None:
-    """The group with times, else with ratings, where others lack them; else of a usual name."""
+    """The only group with times, else the only one with ratings, else one with a common name."""
     left = list(groups)
     for preferred in ({columns.TIMESTAMP, columns.ORDER}, {columns.RATING}):
         having = [names for names in left if known[names] & preferred]
@@ -199,9 +199,9 @@ def nested_logs(
     keys: Mapping[str, str] = MappingProxyType({}),
     depth: int = 0,
 ) -> Iterator[FoundLog]:
-    """Tables in folders below: of Hive (``date=2020-09-10``), or named after the parts.
+    """Tables in subfolders that are Hive partitions (``date=2020-09-10``) or named after parts.
 
-    ``part``, ``keys`` and ``depth`` are those of ``folder``.
+    ``part``, ``keys`` and ``depth`` describe ``folder`` itself.
     """
     if depth == _DEEPEST:
         return

@@ -1,4 +1,4 @@
-"""File roles by name: log, split parts, catalogue and users of a folder."""
+"""File discovery by name: log, split parts, catalogue and users table of a folder."""
 
 from itertools import islice
 from pathlib import Path
@@ -12,16 +12,16 @@ from twotower.errors import InputError
 
 _CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
 _USERS: Final = ("user", "users", "customers", "members")
-"""Names of tables of users."""
+"""Names of users tables."""
 _BESIDE: Final = (*_USERS, "readme", "license", "licence", "manifest", "rejects")
-"""Files beside a log that are not logs: tables of users, and documentation."""
+"""Files beside a log that are not logs: users tables and documentation."""
 _UNREAD: Final = (
     ".xlsx", ".xls", ".xlsm", ".ods", ".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".sql",
     ".sqlite", ".db", ".feather", ".arrow", ".avro", ".orc", ".pkl", ".h5", ".xml",
 )  # fmt: skip
-"""Suffixes of data that is not read from a folder."""
+"""Suffixes of data files that are not picked up from a folder."""
 _LOOKED_INTO: Final = 200
-"""Files that are looked into for the message that there is no log."""
+"""Maximum number of files opened to explain that there is no log."""
 _GENERAL: Final = (".json", ".txt", ".dat", ".data")
 """Suffixes that logs share with other files."""
 _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w_his")
@@ -31,15 +31,15 @@ _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w
 def find_logs(path: Path, resolve: Resolve) -> Found:
     """The files of a log, each with the split part in its name.
 
-    ``path`` is a file, a folder, or the common beginning of files' names. A single log has no part,
-    whatever its name. Of a folder the tables are taken that ``resolve`` recognises by their columns
-    as a log, where these have the same ones; else those of folders below that Hive or the parts
-    name.
+    ``path`` is a file, a folder, or a common prefix of file names. A single log has no part,
+    whatever its name. In a folder, the log is the tables that ``resolve`` recognises by their
+    columns, if these have the same columns; a folder without tables is searched for subfolders
+    that are Hive partitions or named after split parts.
 
     Raises
     ------
     InputError
-        Where there is no log, or several that are not parts of one log.
+        If there is no log, or several that are not parts of one log.
     """
     if path.is_file():
         return Found((FoundLog(path),))
@@ -54,14 +54,14 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
     logs = one_log(path, found, stem_of, resolve)
     if logs.logs:
         return logs
-    # None has the columns of a log: reading the likeliest file reports what it lacks.
+    # No file has the columns of a log: reading the likeliest one reports what is missing.
     likeliest = max(found, key=lambda log: _recognised(log.path))
     others = tuple(log.path for log in found if log is not likeliest)
     return Found((likeliest,), others)
 
 
 def _recognised(file: Path) -> tuple[int, int]:
-    """How many columns of a log a table has by their usual names, and its size."""
+    """Number of log columns recognised by name, and file size in bytes; (0, 0) if unreadable."""
     try:
         present = {folded(name) for name in column_names(file)}
     except InputError:
@@ -71,14 +71,14 @@ def _recognised(file: Path) -> tuple[int, int]:
 
 
 def log_tables(path: Path) -> list[Path]:
-    """Tables of a folder, or of a common beginning of names, that may be a log by their names."""
+    """Tables of a folder, or with a common name prefix, whose names allow them to be a log."""
     if path.is_dir():
         return _logs(path)
     return [file for file in _logs(path.parent) if _base(file) == path.name]
 
 
 def find_catalogue(log: Path) -> Path | None:
-    """The catalogue beside a log: of the same name, or of a general name."""
+    """The catalogue beside a log: a file of the same name, else one with a generic name."""
     candidates = [file for file in _tables(log.parent) if _is_catalogue(file) and file != log]
     candidates += _tables(log.parent.parent / "meta_categories")
     base = _base(log)
@@ -88,25 +88,25 @@ def find_catalogue(log: Path) -> Path | None:
 
 
 def users_beside(folder: Path) -> Path | None:
-    """The table of users of a folder, by its name."""
+    """The users table of a folder, found by its name."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     tables = [file for file in files if file.is_file() and table_suffix(file)]
     return next((file for file in tables if _base(file).lower() in _USERS), None)
 
 
 def tables_beside(log: Path) -> list[Path]:
-    """Other tables in the folder of a log."""
+    """Other tables in the log's folder."""
     return [file for file in _tables(log.parent) if file != log]
 
 
 def unread_beside(folder: Path) -> list[Path]:
-    """Files of a folder that may hold data, in formats that are not read from a folder."""
+    """Files of a folder that may hold data but whose formats are not picked up from folders."""
     files = folder.iterdir() if folder.is_dir() else ()
     return sorted(file for file in files if file.suffix.lower() in _UNREAD and file.is_file())
 
 
 def _nothing_found(path: Path, resolve: Resolve) -> InputError:
-    """The error for a folder without a log: what it holds, and the likeliest way on."""
+    """The error for a folder without a log: what it holds and the likeliest fix."""
     if not path.is_dir():
         return InputError(f"{path} does not exist", "give the path of a file or a folder")
     files = sorted(path.iterdir())
@@ -180,11 +180,11 @@ def _is_catalogue(file: Path) -> bool:
 
 
 def _base(file: Path) -> str:
-    """The name without its endings and part: ``Video_Games`` of ``Video_Games.train.csv.gz``."""
+    """Name without suffixes and split part: ``Video_Games.train.csv.gz`` → ``Video_Games``."""
     return PART.sub("", stem_of(file))
 
 
 def stem_of(file: Path) -> str:
-    """A file's name without its endings."""
+    """A file's name without its suffixes."""
     name = file.name[: len(uncompressed_name(file))]
     return name[: len(name) - len(table_suffix(file) or "")]

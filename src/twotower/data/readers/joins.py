@@ -1,4 +1,4 @@
-"""Columns that rows of a table get from other tables, by a key that is unique in these."""
+"""Joins: columns added to a table from other tables by a key that is unique in them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,33 +20,33 @@ Names: TypeAlias = Callable[[Path, ReadOptions], list[str]]
 Read: TypeAlias = Callable[[Path, Columns, ReadOptions], Iterator[Chunk]]
 
 UNMATCHED: Final = "unmatched"
-"""First word of the fault of a key that the joined table lacks."""
+"""First word of the reject reason for a key that the joined table lacks."""
 _NEEDED: Final = frozenset(
     (columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP, *columns.TIME_PARTS, columns.ORDER)
 )
-"""Columns of a log without which a row is of no use."""
+"""Log columns without which a row is useless."""
 
 
 class Join(NamedTuple):
-    """One table that a table is joined with."""
+    """One table to join with."""
 
     file: Path
     key: str
-    """Column of the table, or one that an earlier join brings."""
+    """Key column in the left table, or one added by an earlier join."""
     other: str
-    """The same in the file."""
+    """Key column in ``file``."""
     brings: Mapping[str, str]
-    """The file's column by the name that it has from then on."""
+    """Column name after the join → column of ``file``."""
 
 
 def joined_file(path: Path, name: str, stem_only: Callable[[Path], str]) -> Path:
-    """The table of a join by its name: beside a table, in a folder above, or of the working
-    directory; the ending of its compression does not count.
+    """Find the table of a join by name: beside ``path``, in a parent folder, or in the working
+    directory. The compression suffix may be left out.
 
     Raises
     ------
     InputError
-        Where there is none.
+        If there is no such file.
     """
     for folder in (*path.parents, Path()):
         near = folder / name
@@ -69,14 +69,14 @@ def joins_of(
     names: Names,
     stem_only: Callable[[Path], str],
 ) -> list[Join]:
-    """The tables that a table is joined with, in order.
+    """The joins of a table, in order.
 
-    A column of a name that is there already is called by the file too: ``orders.created_at``.
+    A column whose name is already taken is prefixed with the file name: ``orders.created_at``.
 
     Raises
     ------
     InputError
-        Where a file does not exist, or a key is not there.
+        If a file or a key column does not exist, or the table would be joined with itself.
     """
     present = list(own)
     found = []
@@ -110,10 +110,10 @@ def joins_of(
 def read_joined(
     joins: Sequence[Join], path: Path, found: Columns, options: ReadOptions, read: Read
 ) -> Iterator[Chunk]:
-    """Chunks of a table with the columns that are read of others.
+    """Yield chunks of a table with the columns joined from other tables.
 
-    A row whose key another table lacks is rejected where the user, the item or the time was to
-    come of it; else its columns are null.
+    A row whose key is missing in another table is rejected if the user, the item or the time
+    would come from that table; otherwise the joined columns are null.
     """
     brought = {column for join in joins for column in join.brings}
     joined = {name: column for name, column in found.canonical.items() if column in brought}
@@ -127,7 +127,7 @@ def read_joined(
             steps.insert(0, (join, takes, is_needed))
             wanted.add(join.key)
             needed |= {join.key} if is_needed else set()
-    # Under names of their own: a column of ids or numbers is typed by its canonical name.
+    # Under private names, since columns are typed by their canonical names.
     keys = {_held(column): column for column in wanted - brought}
     own = {name: column for name, column in found.canonical.items() if column not in brought}
     table = found.of_same_file({**own, **keys})
@@ -172,7 +172,7 @@ def _with_columns(
 
 
 class Lookup:
-    """Rows of a table by a key. Columns are read when they are asked for, and then held."""
+    """Rows of a table by key. Columns are read on first use and then cached."""
 
     def __init__(self, file: Path, key: str, options: ReadOptions) -> None:
         self._file = file
@@ -182,12 +182,12 @@ class Lookup:
         self._columns: dict[str, pl.Series] = {}
 
     def rows(self, names: Sequence[str], read: Read) -> Mapping[str, pl.Series]:
-        """Columns of the rows that have a key, in the order of the file.
+        """Columns of the rows that have a key, in file order.
 
         Raises
         ------
         InputError
-            Where several rows have the same key, or rows are of another encoding.
+            If several rows have the same key, or rows cannot be decoded.
         """
         absent = [name for name in dict.fromkeys(names) if name not in self._columns]
         if not absent and self._places is not None:
@@ -219,7 +219,7 @@ class Lookup:
         return self._columns
 
     def places(self, keys: pl.Series) -> pl.Series:
-        """The row of each key, null where there is none."""
+        """The row number of each key; null for unknown keys."""
         known = self._places or Vocabulary()
         found = pl.Series(known.find(_key_text(keys, self._options)))
         return found.set(found < 0, None)
@@ -236,7 +236,7 @@ class Lookup:
 
 
 def _key_text(values: pl.Series, options: ReadOptions) -> pl.Series:
-    """Keys as ids are read; ``7.0``, as tables with gaps are written, is ``7``."""
+    """Keys as id text; ``7.0``, as written for integer columns with gaps, becomes ``7``."""
     return id_text(values, options.missing_ids).str.replace(WHOLE_FLOAT, "$1")
 
 
@@ -246,5 +246,5 @@ def _lookup(file: Path, key: str, options: ReadOptions) -> Lookup:
 
 
 def forget_joined() -> None:
-    """Free the tables that are held to be joined with."""
+    """Free the cached tables of joins."""
     _lookup.cache_clear()

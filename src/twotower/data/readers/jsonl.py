@@ -1,6 +1,6 @@
-"""JSON reader: one object per line, arrays, objects over several lines, Python dicts.
+"""JSON reader: JSON lines, arrays, objects over several lines, Python dicts.
 
-Blocks of ``review/userId: A1`` lines, as SNAP publishes reviews, are objects too.
+Blocks of ``review/userId: A1`` lines, as in SNAP's review data, are read as objects too.
 """
 
 import ast
@@ -30,29 +30,30 @@ Extract = Callable[[dict[str, Any]], Sequence[Any]]
 """Extracts the values of the columns from an object."""
 
 BLOCK_LINE: Final = re.compile(rb"\s*[a-z]+/\w+: ")
-"""A line of an object of which each key has a line."""
+"""A line of an object written with one key per line."""
 _BLOCK_KEY: Final = re.compile(r"^\s*([a-z]+/\w+): ?", re.MULTILINE)
 KEYS_FROM: Final = 1000
-"""Objects whose keys are known before a file is read; later ones are found on the way."""
+"""Number of leading objects whose keys are collected before reading; later keys are added on the
+way."""
 
 MOST_NESTED: Final = 30
-"""Different keys of an object within objects, above which they are no columns."""
+"""Maximum distinct keys of a nested object for them to be columns."""
 
 _EXTENDED: Final = frozenset(
     ("$oid", "$date", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid")
 )
 """Keys of MongoDB's extended JSON."""
 _BEYOND: Final = 2.0**63
-"""Whole numbers from here on may have lost digits."""
+"""Floats from here on may be whole numbers that lost digits."""
 
 LONGEST_OBJECT: Final = 1 << 27
-"""Characters of an object that spans lines, above which its file is taken to be broken."""
+"""Maximum characters of an object over several lines; above it, the file is taken as broken."""
 
 
 def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -> list[str]:
-    """Keys of the first objects of a file, or of all, in order of appearance.
+    """Keys of the first ``most`` objects of a file (None: all), in order of appearance.
 
-    An object within an object gives its keys too, as ``user.id``, unless it has very many.
+    Keys of a nested object are included as ``user.id``, unless it has more than `MOST_NESTED`.
     """
     with LineFile(path, options) as lines:
         rows = 0
@@ -73,9 +74,9 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
 
 
 def lists_of_objects(path: Path, options: ReadOptions) -> list[str]:
-    """Keys of a file, as `ReadOptions.explode` takes them, that hold lists of objects with items.
+    """Keys that hold lists of objects with an item id, written as for `ReadOptions.explode`.
 
-    Only the first objects are looked at.
+    Only the first `KEYS_FROM` objects are examined.
     """
     usual = {folded(name) for name in LOG_NAMES[columns.ITEM_ID]}
     found: dict[str, None] = {}
@@ -92,9 +93,9 @@ def lists_of_objects(path: Path, options: ReadOptions) -> list[str]:
 
 
 def exploded(row: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
-    """The rows of an object of which some keys hold lists: `ReadOptions.explode`.
+    """The rows of an object whose given keys hold lists; see `ReadOptions.explode`.
 
-    An object without such a list, or with an empty one, stays one row; what is no object is none.
+    An object whose list is missing or empty stays one row; anything but an object gives no row.
 
     >>> exploded({"id": 1, "items": [{"sku": "a"}, {"sku": "b"}]}, ["items"])
     [{'id': 1, 'sku': 'a'}, {'id': 1, 'sku': 'b'}]
@@ -117,7 +118,7 @@ def _elements(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def values_of(keys: Sequence[str]) -> Extract:
-    """A function that extracts the values of keys, of which some may be ``outer.inner``."""
+    """Return a function that extracts the values of keys, which may be nested (``outer.inner``)."""
     dotted = {key: key.partition(".")[::2] for key in keys if "." in key}
     if not dotted:
         return lambda row: tuple(map(row.get, keys))
@@ -133,7 +134,7 @@ def values_of(keys: Sequence[str]) -> Extract:
 
 
 def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
-    """Refuse a file that is a single object which holds the rows, or the columns."""
+    """Refuse a file that is a single object holding all rows, or all columns."""
     values = list(row.values())
     tables = [key for key, value in row.items() if value and _is_table(value)]
     by_column = len(values) > 1 and all(
@@ -163,9 +164,9 @@ def _is_of_objects(value: Any) -> bool:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a value within an object is a list of rows with a user and an item each.
+    """Whether a value is a list of objects with a user and an item each.
 
-    A session with its events, an object of a line, has none.
+    The events of a session, an object of one line, are not: they have no user of their own.
     """
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         return False
@@ -179,10 +180,10 @@ def _is_table(value: Any) -> bool:
 def read_jsonl(
     path: Path, options: ReadOptions, found: Columns, extract: Callable[[], Extract]
 ) -> Iterator[Chunk]:
-    """Yield chunks with the canonical columns of ``found``, which grows by keys that come later.
+    """Yield chunks with the canonical columns of ``found``, which grows as new keys appear.
 
     Blank lines are skipped. Values that do not fit a column's type are left as text. ``extract``
-    makes the function that extracts the values of the columns known at that point.
+    returns the function that extracts the values of the columns known so far.
     """
     with LineFile(path, options) as lines:
         records = _records(path, lines)
@@ -191,7 +192,7 @@ def read_jsonl(
 
 
 def _records(path: Path, lines: LineFile) -> Iterator[tuple[int, bytes]]:
-    """The text of each object with its line, or its number where objects and lines differ."""
+    """The text of each object with its line, or its number if objects are not one per line."""
     numbered = enumerate(lines, 1)
     head: list[tuple[int, bytes]] = []
     for number, line in numbered:
@@ -206,7 +207,7 @@ def _records(path: Path, lines: LineFile) -> Iterator[tuple[int, bytes]]:
 
 
 def _blocks(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Objects of which each key has a line, with a blank line behind each object."""
+    """Objects written with one key per line, separated by blank lines."""
     for filled, group in groupby(lines, lambda line: bool(line[1].strip())):
         if not filled:
             continue
@@ -215,13 +216,13 @@ def _blocks(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
         try:
             _, *parts = _BLOCK_KEY.split(text.decode())
         except UnicodeDecodeError:
-            yield number, text  # is rejected with its reason
+            yield number, text  # rejected later, with its reason
             continue
         yield number, orjson.dumps(dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True)))
 
 
 def _spans_lines(line: bytes) -> bool:
-    """Whether a first line is the beginning of an array, or of an object that goes on below."""
+    """Whether the first line begins an array, or an object that continues on the next lines."""
     line = line.strip()
     if line.startswith(b"["):
         try:
@@ -237,7 +238,7 @@ def _spans_lines(line: bytes) -> bool:
 
 
 def _is_run(line: bytes) -> bool:
-    """Whether a line begins with an object that another one follows, as streams are written."""
+    """Whether a line begins with an object directly followed by another, as in JSON streams."""
     text = line.decode(errors="replace")
     try:
         _, end = json.JSONDecoder().raw_decode(text)
@@ -249,7 +250,7 @@ def _is_run(line: bytes) -> bool:
 def _joined(
     path: Path, head: list[tuple[int, bytes]], more: Iterator[tuple[int, bytes]]
 ) -> Iterator[tuple[int, bytes]]:
-    """Objects of an array, or in sequence, over any number of lines; numbered from 1."""
+    """Objects of an array or a sequence that span any number of lines, numbered from 1."""
     decoder = json.JSONDecoder()
     lines = (line.decode(errors="replace") for _, line in chain(head, more))
     text, at, number, line_number = "", 0, 0, 1
@@ -266,7 +267,7 @@ def _joined(
         try:
             _, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            # Several lines at a time: an object is tried again each time that it has grown.
+            # Lines are added in growing batches, since the object is parsed anew after each.
             more_lines = list(islice(lines, 1 + (len(text) - at) // 200))
             if not more_lines or len(text) - at > LONGEST_OBJECT:
                 raise InputError(
@@ -299,7 +300,7 @@ def _chunk(
             texts = dict(block)
         return _text(texts[line])
 
-    # Values are taken at once: objects held until the end of the block would cost twice the time.
+    # Values are extracted at once: keeping the objects until the block ends doubles the time.
     take, may_grow, known = extract(), found.may_grow, found.keys
     for number, line in block:
         row = _parse(line)
@@ -329,13 +330,13 @@ def _restore_ids(
     take: Extract,
     explode: Sequence[str] | None,
 ) -> None:
-    """Read rows again whose ids are whole numbers of more than 64 bits, which became floats."""
+    """Reread rows whose ids are integers of more than 64 bits, which were parsed as floats."""
     for place, number in enumerate(numbers):
         found = [values[place][id_] for id_ in ids]
         if any(type(value) is float and abs(value) >= _BEYOND for value in found):
             rows = exploded(_parse_leniently(texts[number]), explode)
             if rows:
-                values[place] = take(rows[place - bisect_left(numbers, number)])  # they rise
+                values[place] = take(rows[place - bisect_left(numbers, number)])  # ascending
 
 
 def rows_of_objects(
@@ -345,9 +346,9 @@ def rows_of_objects(
     take: Extract,
     fraction: float,
 ) -> Chunk:
-    """A chunk of objects that are read already, numbered from ``first``.
+    """A chunk of parsed objects, numbered from ``first``.
 
-    ``names`` are the canonical columns, in the order of the values that ``take`` gives of an
+    ``names`` are the canonical columns, in the order of the values that ``take`` returns for an
     object.
     """
 
@@ -388,7 +389,7 @@ def _rows(
 
 
 def _parse(line: bytes) -> dict[str, Any] | str | None:
-    """The object of a line, the reason why it cannot be read, or None where it is blank."""
+    """The object on a line; the reason (str) if it cannot be read; None if the line is blank."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -404,12 +405,12 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
     except UnicodeDecodeError:
         return "bad UTF-8"
     try:
-        # Python writes NaN, which is not JSON: accepted here, so that the value is reported.
+        # NaN, which Python writes but JSON lacks, is accepted here so that checks can report it.
         row = json.loads(text)
     except (ValueError, RecursionError):
         row = python_literal(text) if text.startswith("{") else None
     try:
-        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate is not valid text
     except (ValueError, TypeError, RecursionError):
         return "broken JSON"
     if row is None:
@@ -418,7 +419,7 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
 
 
 def python_literal(text: str) -> Any:
-    """The value of a literal of Python (``{'user': u'A', 'early': False}``), None of other text."""
+    """The value of a Python literal (``{'user': u'A', 'early': False}``); None for other text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -450,14 +451,14 @@ def _as_text(value: Any) -> str | None:
 
 
 def _unwrapped(value: Any) -> Any:
-    """The value of an object that MongoDB writes for it: ``{"$oid": "5f"}`` is ``5f``."""
+    """The value in a MongoDB extended JSON wrapper: ``{"$oid": "5f"}`` → ``5f``."""
     while isinstance(value, dict) and len(value) == 1 and value.keys() <= _EXTENDED:
         (value,) = value.values()
     return value
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Mask of values that are not ids: lists, booleans, fractions; NaN is a missing id."""
+    """Mask of values that cannot be ids: lists, booleans, fractions (NaN is a missing id)."""
     return np.asarray(
         [
             type(value) not in (str, int, type(None))

@@ -1,4 +1,4 @@
-"""Lists within one cell of a table: JSON, or elements between marks; a row for each element."""
+"""Lists in table cells (JSON or delimited text), exploded to one row per element."""
 
 import json
 import re
@@ -11,21 +11,21 @@ import polars as pl
 from twotower.data.readers.chunk import Check, Chunk, set_aside
 
 MARKS: Final = ("|", ";", ",")
-"""Marks between elements; the first that a column has is taken."""
+"""Element separators; the first one that occurs in a column is used."""
 _SHARE: Final = 0.25
-"""Share of cells with a mark above which a column looks like one of lists."""
+"""Minimum share of cells with a separator for a column to look like lists."""
 _DECIMAL: Final = re.compile(r"[+-]?\d+(,\d+)?")
-"""A number with a decimal comma, or without decimals."""
+"""A number with a decimal comma, or an integer."""
 
 
 def mark_of(texts: pl.Series, marks: Sequence[str] = MARKS) -> str | None:
-    """The mark between elements of a column of texts; JSON has marks of its own."""
+    """The element separator of a text column; cells that look like JSON are ignored."""
     plain = texts.filter(~texts.str.starts_with("[").fill_null(True))
     return next((mark for mark in marks if plain.str.contains(mark, literal=True).any()), None)
 
 
 def elements(text: str, mark: str | None) -> Iterator[str]:
-    """Elements of a list that is written as text, without blanks around them.
+    """Elements of a list written as text, stripped of blanks.
 
     >>> list(elements("a; b", ";")), list(elements('["a", 1]', None)), list(elements("['a']", None))
     (['a', 'b'], ['a', '1'], ['a'])
@@ -41,11 +41,11 @@ def elements(text: str, mark: str | None) -> Iterator[str]:
 
 
 def looks_like_lists(texts: Sequence[str]) -> bool:
-    """Whether cells hold lists of ids rather than ids.
+    """Whether cells hold lists of ids rather than single ids.
 
-    In lists the same element stands first in one and last in another; in an id of several parts,
-    such as ``2020,7``, it does not. Elements have no blanks within. Numbers with a decimal comma,
-    such as prices, are no lists.
+    In lists, some element is last in one cell and earlier in another; in an id of several parts,
+    such as ``2020,7``, that does not happen. Elements contain no blanks. Numbers with a decimal
+    comma, such as prices, are not lists.
 
     >>> looks_like_lists(["A1;B2", "B2;C3", "D4"]), looks_like_lists(["a,1", "a,2", "b,3"])
     (True, False)
@@ -64,9 +64,9 @@ def looks_like_lists(texts: Sequence[str]) -> bool:
 
 
 def exploded(chunks: Iterable[Chunk], names: Sequence[str]) -> Iterator[Chunk]:
-    """Chunks with a row for each element of the lists in some columns; lists go side by side.
+    """Yield chunks with one row per list element; several list columns are exploded in parallel.
 
-    Rows of one line keep its number. A row whose lists differ in length is rejected.
+    Rows from one line keep its number. A row whose lists differ in length is rejected.
     """
     marks: dict[str, str | None] = dict.fromkeys(names)
     first, *others = names
@@ -81,12 +81,12 @@ def exploded(chunks: Iterable[Chunk], names: Sequence[str]) -> Iterator[Chunk]:
 
 
 def _rows_of(name: str) -> pl.Expr:
-    """Rows that a list becomes: a missing one is one, so that it is rejected and not lost."""
+    """Rows a list becomes. A missing list becomes one row, so that it is rejected and not lost."""
     return pl.col(name).list.len().fill_null(1)
 
 
 def _lists(values: pl.Series, marks: dict[str, str | None]) -> pl.Series:
-    """A column as lists, null where empty; the first mark that is found is that of the file."""
+    """A column as lists, null where empty; the first separator found is kept for the file."""
     if values.dtype == pl.List or values.dtype == pl.Array:
         lists = values.cast(pl.List(values.dtype.inner))  # type: ignore[attr-defined]
         return pl.select(pl.when(lists.list.len() > 0).then(lists).alias(values.name)).to_series()

@@ -1,4 +1,4 @@
-"""Column mapping: columns named by the caller, or recognised by their usual names."""
+"""Column mapping: columns named by the caller, or recognised by common names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -82,18 +82,18 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     columns.WEIGHT: (),
 }  # fmt: skip
-"""Usual names of a log's columns; the first found is taken.
+"""Common names of log columns; the first one found is used.
 
-Case, accents, blanks, dashes, points and underscores do not count: ``userId`` is ``user_id``. Nor
-does what stands before a slash: ``review/userId``, or, where a log would lack it, the object that
-it is in: ``properties.product_id``. English names come first, then German, French,
+Case, accents, blanks, dashes, points and underscores are ignored (``userId`` is ``user_id``), and
+so is a prefix before a slash (``review/userId``). If a needed column is not found, keys of nested
+objects are tried too (``properties.product_id``). English names come first, then German, French,
 Spanish, Portuguese, Italian and Dutch ones.
 """
 
 _NEEDED: Final = (columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP)
-"""What is looked for within the objects of a row too."""
+"""Columns that are also looked for in nested objects."""
 _TELLING: Final = 6
-"""Letters of a usual name that tells by itself what a longer name that ends in it holds."""
+"""Minimum letters of a common name for a longer name ending in it to mean the same."""
 
 CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.ITEM_ID: LOG_NAMES[columns.ITEM_ID] + ("id",),
@@ -145,18 +145,18 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "published_time", "publish_time", "upload_date", "upload_dt", "year",
     ),
 }  # fmt: skip
-"""Usual names of a catalogue's columns."""
+"""Common names of catalogue columns."""
 
 LOG_FIELDS: Final = {
     columns.USER_ID: "user", columns.ITEM_ID: "item", columns.RATING: "rating",
     columns.TIMESTAMP: "time", columns.ORDER: "order", columns.EVENT: "event",
     columns.QUANTITY: "quantity", columns.WEIGHT: "weight",
 }  # fmt: skip
-"""Canonical column of a log → its field of `ColumnMapping`."""
+"""Canonical log column → field of `ColumnMapping`."""
 
 
 class Columns:
-    """Columns of one file: those that are read, and those that are not."""
+    """Columns of one file: the ones that are read, and the others."""
 
     def __init__(
         self,
@@ -167,29 +167,29 @@ class Columns:
         also: Sequence[str] = (),
     ) -> None:
         self.canonical = canonical
-        """The file's column for each canonical column that it has."""
+        """Canonical column → the file's column."""
         self.present = list(present)
-        """Names of all of the file's columns, as far as they are known."""
+        """Names of all columns of the file known so far."""
         self.keys = set(self.present)
         self.late: dict[str, int] = {}
-        """Where columns were found only in the middle of the file: its line for each name."""
+        """Columns that first appear in the middle of the file → the line where they do."""
         self._late = late or {}
         self._ignore = ignore
         self._also = also
 
     def of_same_file(self, canonical: dict[str, str]) -> "Columns":
-        """Other columns of the same file; what is found in its middle, both know."""
+        """Other columns of the same file; columns found while reading are shared by both."""
         other = Columns(canonical, (), self._late, self._ignore, self._also)
         other.present, other.keys, other.late = self.present, self.keys, self.late
         return other
 
     @property
     def may_grow(self) -> bool:
-        """Whether names that are not known yet could be columns that are still missing."""
+        """Whether names yet to be seen could fill canonical columns that are still missing."""
         return not set(self._late.values()) <= self.canonical.keys()
 
     def add(self, names: Iterable[str], line: int) -> bool:
-        """Add names that first appear on a line; true where a new column is now read."""
+        """Add names that first appear on ``line``; true if a new column is now read."""
         before = len(self.canonical)
         for name in names:
             if name in self.keys:
@@ -204,7 +204,7 @@ class Columns:
 
     @property
     def read(self) -> dict[str, str]:
-        """The file's columns as they are shown: those of a time in several joined by ``+``."""
+        """The file's columns for display; a time in several columns is joined by ``+``."""
         shown = dict(self.canonical)
         parts = [shown.pop(part) for part in columns.TIME_PARTS if part in shown]
         if parts:
@@ -222,28 +222,28 @@ class Columns:
 
 
 class ColumnMapping(Config):
-    """Names of a source's columns. What is left out is found by its usual name.
+    """Column names of a source. Columns left out are recognised by common names.
 
     Attributes
     ----------
     user, item, rating, time, order
-        Columns of the log. ``time`` or ``order``, not both: ``order`` is for logs that know
-        the order of a user's interactions and not their time. Where date and time of day are in
-        several columns, ``time`` is their names, the date first.
+        Columns of the log. Give ``time`` or ``order``, not both: ``order`` is for logs with the
+        order of a user's interactions but not their times. If date and time of day are in
+        several columns, ``time`` lists their names, the date first.
     catalogue_item, title, description, price, category, average_rating, rating_count, image
         Columns of the catalogue.
     event
-        Kind of an interaction (view, purchase …), by which `ReadOptions.events` chooses, and which
-        `EventRules` weigh.
+        Kind of interaction (view, purchase …), filtered by `ReadOptions.events` and weighted by
+        `EventRules`.
     quantity
-        How many of the item; negative for a return, which takes the earlier events of the user
-        with the item away.
+        Number of units; negative for a return, which removes the user's earlier events with the
+        item.
     weight
-        What an event is worth; negative where it takes away.
+        Weight of an event; negative weights subtract.
     features, store
-        More of its text: bullet points, and the brand or seller.
+        Further item text of the catalogue: bullet points, and the brand or seller.
     released
-        When an item came out: a date, or a number that grows with time.
+        Release date of an item, or a number that grows with time.
     """
 
     user: str | None = None
@@ -286,7 +286,7 @@ class ColumnMapping(Config):
         return self
 
     def with_lists(self, present: Sequence[str], lists: Sequence[str] | None) -> Self:
-        """The mapping of a log whose lists become rows: elements are items, if nothing else is.
+        """The mapping of a log with exploded lists: their elements are items if no column is.
 
         >>> ColumnMapping().with_lists(["user", "basket"], ["basket"]).item
         'basket'
@@ -299,7 +299,7 @@ class ColumnMapping(Config):
 
     @property
     def names_catalogue(self) -> dict[str, str]:
-        """Columns of a catalogue that were named, by field."""
+        """Catalogue columns that were named, by field."""
         log = set(LOG_FIELDS.values())
         return {
             field: name
@@ -319,16 +319,16 @@ class ColumnMapping(Config):
     ) -> Columns:
         """The columns of a log.
 
-        Those to ``ignore`` are not read. Kinds of ``events`` are needed where they are chosen by,
-        a time or an order where ``needs_order``: it is named too where other columns are missing.
-        Of several item columns the one that the ``catalogue`` has too is taken, and one that only
-        its place in both shows to be the item.
+        Columns in ``ignore`` are not read. ``events`` requires an event column. ``needs_order``
+        adds the time to the error about other missing columns, if there is no time or order.
+        Among several item columns, one that the ``catalogue`` has too is preferred; as a last
+        resort, the item is a column of unknown name that both tables have.
 
         Raises
         ------
         InputError
-            Where a named column is absent or there twice, or columns are not recognised: all of
-            them at once.
+            If a named column is absent or duplicated, or columns are not recognised (all are
+            reported at once).
         """
         named = {column: getattr(self, field) for column, field in LOG_FIELDS.items()}
         fields = dict(LOG_FIELDS)
@@ -357,12 +357,12 @@ class ColumnMapping(Config):
         ignore: Sequence[str] = (),
         log_item: str | None = None,
     ) -> Columns:
-        """The columns of a catalogue; the item column is preferably named as in the log.
+        """The columns of a catalogue; an item column named as in the log is preferred.
 
         Raises
         ------
         InputError
-            Where a named column is absent or there twice, or the item column is not recognised.
+            If a named column is absent or duplicated, or the item column is not recognised.
         """
         named = {columns.ITEM_ID: self.catalogue_item} | {
             name: getattr(self, name)
@@ -381,7 +381,7 @@ class ColumnMapping(Config):
 
 
 def items_in_log(ignored: Sequence[str]) -> list[str]:
-    """Columns of a log that may describe its items; those beside a review describe the review."""
+    """Unread log columns that may describe items; none if the log holds reviews instead."""
     usual = {
         folded(name)
         for column, names in CATALOGUE_NAMES.items()
@@ -395,10 +395,10 @@ def items_in_log(ignored: Sequence[str]) -> list[str]:
 
 
 def _item_names(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]:
-    """Names that an item may have, those first that the log and the catalogue have both.
+    """Candidate names of the item column, those in both log and catalogue first.
 
-    The last resort is a column of any name, if it is the only one that both have and that is not
-    known as anything else.
+    The last resort is a column of any other name, if it is the only such column that both tables
+    have.
     """
     log, items = ({folded(name) for name in names} for names in (present, catalogue))
     both = log & items
@@ -414,7 +414,7 @@ def _item_names(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, 
 
 
 def _late(usual: Mapping[str, tuple[str, ...]], late: Sequence[str]) -> dict[str, str]:
-    """Canonical columns that may be found in the middle of a file, by their usual names."""
+    """Common name → canonical column, for columns that may first appear in mid-file."""
     return {folded(name): column for column in reversed(late) for name in usual[column]}
 
 
@@ -448,23 +448,23 @@ def _resolve(
 
 
 def folded_names(names: Iterable[str]) -> dict[str, str]:
-    """Names by their `folded` form, the first of those that are alike."""
+    """`folded` form → name; the first of equal ones wins."""
     return {folded(name): name for name in reversed(list(names))}
 
 
 def _folded_leaves(names: Sequence[str]) -> dict[str, str]:
-    """Keys within objects by what they are called there: ``properties.product_id``."""
+    """Folded inner key → full name of nested keys: ``productid`` → ``properties.product_id``."""
     nested = [name for name in names if "." in name and name.partition(".")[0] in names]
     return {folded(name.partition(".")[2]): name for name in reversed(nested)}
 
 
 def first_usual(usual: Iterable[str], by_folded: Mapping[str, str]) -> str | None:
-    """The first of some usual names that a table has, as it writes it."""
+    """The first of some common names that a table has, in the table's spelling."""
     return next((by_folded[key] for key in map(folded, usual) if key in by_folded), None)
 
 
 def named_alike(names: Iterable[str], column: str) -> str | None:
-    """The first name that ends like a usual name of a log's column.
+    """The first name that ends in a common name of a log column.
 
     >>> named_alike(["brewery_id", "beer_beerid", "click_article_id"], columns.ITEM_ID)
     'beer_beerid'
@@ -479,7 +479,7 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     labels = [field.replace("_", " ") for field in missing]
     listed = labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
     kind = "column" if len(labels) == 1 else "columns"
-    # Without a user, a session is often what stands for one; only the caller can know.
+    # Without a user column, a session often stands in for the user; only the caller can know.
     sessions = [name for name in present if folded(name) in ("session", "sessionid")]
     of_field = {field: column for column, field in LOG_FIELDS.items()}
     alike = {field: named_alike(present, of_field.get(field, columns.ITEM_ID)) for field in missing}

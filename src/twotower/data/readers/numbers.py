@@ -1,4 +1,4 @@
-"""Number and price parsing: decimal and thousands marks, currencies, ranges."""
+"""Number and price parsing: decimal and thousands separators, currencies, ranges."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ _TRUTHS: Final = {
 _OF_SCALE: Final = (
     r"^([+-]?\d+(?:[.,]\d+)?)\s*(?:(%)|(?:/|out of|of|von|sur|de)\s*(\d+)\s*(?:stars?|sterne?n?)?)$"
 )
-"""``80%``, ``4/5``, ``4.0 out of 5 stars``: the rating, and of what."""
+"""``80%``, ``4/5``, ``4.0 out of 5 stars``: the rating and its scale."""
 _CURRENCY_WORDS: Final = frozenset(
     ("kr", "kr.", "zł", "zl", "kč", "ft", "lei", "rs", "rs.", "fr", "fr.", "руб", "руб.", "р.",
      "лв", "лв.", "r$", "us$", "a$", "c$", "ca$", "au$", "hk$", "nt$", "nz$", "s$", "mx$", "tl",
@@ -30,10 +30,10 @@ _RANGE: Final = re.compile(
 
 
 def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
-    """Float64, null where a value is not a number.
+    """Values as float64, null where a value is not a number.
 
-    A comma before one or two digits is a decimal comma (``4,5``), commas before three are marks
-    of thousands (``1,299``), unless ``decimal_comma`` is given.
+    Unless ``decimal_comma`` is given, a comma before one or two digits is a decimal comma
+    (``4,5``), and commas before three digits separate thousands (``1,299``).
     """
     if values.dtype != pl.String:
         if values.dtype.is_numeric():
@@ -58,10 +58,10 @@ def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series
 def as_rating(
     values: pl.Series, decimal_comma: bool | None = None, one_scale: bool | None = None
 ) -> pl.Series:
-    """As `as_number`; true is 1 and false 0, also as text, since some logs have yes and no.
+    """Like `as_number`, but true is 1 and false 0, also as words, since some logs have yes and no.
 
-    ``80%`` is 80 and ``4/5`` is 4, where all ratings that are written so are of one scale: those
-    of ``values``, where ``one_scale`` does not say whether those of a whole file are.
+    ``80%`` is 80 and ``4/5`` is 4 if all ratings with a scale have the same one. ``one_scale``
+    says whether that holds for the whole file; if None, it is decided from ``values``.
     """
     if values.dtype == pl.Boolean:
         return values.cast(pl.Float64)
@@ -79,7 +79,7 @@ def as_rating(
 
 
 def rating_scales(values: pl.Series) -> set[str]:
-    """What ratings are written to be of: ``%``, ``5`` and so on."""
+    """Scales that ratings are written with: ``%``, ``5`` (as in ``4/5``) and so on."""
     if values.dtype != pl.String:
         return set()
     _, scale = _with_scale(values.str.strip_chars().str.to_lowercase())
@@ -87,16 +87,16 @@ def rating_scales(values: pl.Series) -> set[str]:
 
 
 def _with_scale(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Ratings, and what each is of; null where that is not written."""
+    """Ratings and their scales as text; null where no scale is written."""
     rating, percent, scale = texts.str.extract_groups(_OF_SCALE).struct.unnest().get_columns()
     return rating, percent.fill_null(scale)
 
 
 def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
-    """Float64 prices, whatever the currency and the marks; of a range the lower end.
+    """Prices as float64, in any currency and notation; the lower end of a range.
 
     Unambiguous prices (``12,99``, ``1.299,00``) determine the decimal mark of the column; without
-    any, a mark before three digits separates thousands.
+    them, a mark before three digits separates thousands.
 
     >>> as_price(pl.Series(["1.299,00", "49,90 EUR", "CHF 12.50", "$4.99 - $9.99", "?"])).to_list()
     [1299.0, 49.9, 12.5, 4.99, None]
@@ -117,7 +117,7 @@ def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
 
 
 def currency_of(text: str) -> str | None:
-    """The currency mark of a price, or None."""
+    """The currency symbol or code of a price, or None."""
     found = _PRICE.match(text.strip())
     if found is None:
         return None
@@ -126,7 +126,7 @@ def currency_of(text: str) -> str | None:
 
 
 def _price_parts(text: str) -> tuple[float, str] | None:
-    """Sign and digits of a price, None where it is not a price."""
+    """Sign and digits of a price; None if the text is not a price."""
     text = text.strip()
     found = _PRICE.match(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""`ReadOptions`: how files are read; what is None is detected."""
+"""`ReadOptions`: how files are read; None means detect."""
 
 import codecs
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from twotower.config import Config
 from twotower.data.time_zones import checked_zone
 
 Format: TypeAlias = Literal["csv", "json", "parquet"]
-"""``csv`` is any text table, ``json`` lines, an array or Python dicts."""
+"""``csv`` is any text table; ``json`` is JSON lines, an array or Python dicts."""
 
 Compression: TypeAlias = Literal["none", "gzip", "bz2", "zstd", "xz", "zip"]
 TimeUnit: TypeAlias = Literal["d", "h", "min", "s", "ms", "us", "ns"]
@@ -20,7 +20,7 @@ MISSING_IDS: tuple[str, ...] = (
     "n/a", "nan", "null", r"\N",
     "(not set)", "(null)", "<null>", "[NULL]", "[null]", "undefined",
 )  # fmt: skip
-"""Texts that mean a missing id: those of pandas, of databases and of JavaScript."""
+"""Texts for a missing id, as written by pandas, databases and JavaScript."""
 
 _OF_ONE_FILE = (
     "format", "compression", "separator", "header", "names", "quote", "escape", "explode", "join",
@@ -28,61 +28,61 @@ _OF_ONE_FILE = (
 
 
 class ReadOptions(Config):
-    r"""How the files of a log or a catalogue are read. What is None is found in the file."""
+    r"""How the files of a log or a catalogue are read. None means detect from the file."""
 
-    model_config = ConfigDict(allow_inf_nan=True)  # a scale may be open
+    model_config = ConfigDict(allow_inf_nan=True)  # a rating scale may be unbounded
 
     format: Format | None = None
     """``csv`` for any text table, ``json`` for JSON lines, arrays and Python dicts, ``parquet``."""
     compression: Compression | None = None
     """``none``, ``gzip``, ``bz2``, ``zstd``, ``xz`` or ``zip``."""
     encoding: str | None = None
-    """Of text: a name that Python knows, such as ``latin-1`` or ``utf-16``."""
+    """Text encoding by its Python name, such as ``latin-1`` or ``utf-16``."""
     separator: str | None = Field(default=None, min_length=1)
-    r"""Of a text table: one or more characters; ``\t`` is the tab, ``whitespace`` any blanks."""
+    r"""Field separator of a text table: one or more characters; ``\t`` is the tab, ``whitespace``
+    any run of blanks."""
     header: bool | None = None
-    """Whether the first line of a text table holds the names."""
+    """Whether the first line of a text table holds the column names."""
     names: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Names of a text table's columns, in order: for a file without a header, or in place of it
-    where ``header`` is True."""
+    """Column names of a text table, in order: for a file without a header, or to replace it if
+    ``header`` is True."""
     quote: str | None = None
-    """The quote mark of a text table; ``none`` where quotes are text."""
+    """Quote character of a text table; ``none`` if quotes are plain text."""
     escape: str | None = None
-    r"""The character before a quote that is text, such as ``\``; ``none`` where there is none."""
+    r"""Character that escapes a quote, such as ``\``; ``none`` for no escape."""
     decimal_comma: bool | None = None
-    """Whether ``1,5`` is one and a half."""
+    """Whether ``1,5`` means 1.5."""
     time_format: str | None = None
-    """As of ``strptime``: ``%d.%m.%Y %H:%M``; ``excel`` for day numbers of a spreadsheet
+    """``strptime`` format, such as ``%d.%m.%Y %H:%M``; ``excel`` for spreadsheet day numbers
     (45123.5 is noon of 2023-07-16)."""
     time_unit: TimeUnit | None = None
-    """Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``,
-    ``ns``."""
+    """Unit of numeric times since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us`` or ``ns``."""
     time_zone: str | None = None
-    """Of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default."""
+    """Zone of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default."""
     rating_scale: tuple[float, float] | None = None
-    """Lowest and highest rating; rows with another are rejected. By default any number will do."""
+    """Lowest and highest valid rating; rows outside are rejected. By default any is valid."""
     min_rating: float | None = None
     """Rows with a lower rating are left out."""
     unrated: float | None = None
-    """The rating that means none, such as 0 or -1: the interaction is kept without a rating."""
+    """Rating that means "not rated", such as 0 or -1: the interaction is kept without a rating."""
     events: tuple[str, ...] | None = None
-    """Kinds of events that are kept, where a log has a column of them. By default all are."""
+    """Event kinds to keep, for logs with an event column. All by default."""
     ignore: tuple[str, ...] = ()
-    """Columns of the files that are not read, whatever their names."""
+    """Columns that are not read, whatever their names."""
     explode: tuple[str, ...] | None = None
-    """Keys of JSON objects that hold lists, such as the items of an order: each object of the
-    list becomes a row, with the other keys of the object that it is in. Several are applied
-    one after the other: ``("orders", "line_items")``; ``properties.products`` is within.
-    Of a table columns of lists, or of texts such as ``A12;B7``, ``A12|B7``, ``A12,B7`` or
-    ``["A12", "B7"]``: each element becomes a row. Several go side by side. Where no column is
-    recognised as the item, the first of these is."""
+    """Keys of JSON objects that hold lists, such as the items of an order: each list element
+    becomes a row, with the other keys of the enclosing object. Several keys are applied in turn,
+    as in ``("orders", "line_items")``; ``properties.products`` names a nested key.
+    For tables: columns of lists, or of texts such as ``A12;B7``, ``A12|B7``, ``A12,B7`` or
+    ``["A12", "B7"]``; each element becomes a row. Several columns are exploded in parallel. If no
+    column is recognised as the item, the first of these is the item."""
     join: Mapping[str, str] | None = None
-    """Other tables whose columns each row gets: a file's name and the column that both have, such
-    as ``{"orders.csv": "order_id"}``, or ``order_id:id`` where the file calls it ``id``. The key
-    is unique there. They are joined in order, so that a later one may go by a column that an
-    earlier one brings. A column of a name that is there already becomes ``orders.created_at``."""
+    """Other tables to join: file name → shared key column, such as ``{"orders.csv": "order_id"}``,
+    or ``order_id:id`` if the file calls it ``id``. The key must be unique in the file. Joins are
+    applied in order, and a later one may use a column added by an earlier one. A column whose
+    name is already taken becomes ``orders.created_at``."""
     missing: tuple[str, ...] | None = None
-    """Texts that mean a missing id or rating. By default those of `MISSING_IDS`."""
+    """Texts that mean a missing id or rating. `MISSING_IDS` by default."""
 
     @property
     def missing_ids(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class ReadOptions(Config):
         return MISSING_IDS if self.missing is None else self.missing
 
     def for_catalogue(self) -> "ReadOptions":
-        """Options that also apply to a catalogue without its own."""
+        """The options that also apply to a catalogue that has none of its own."""
         return self.model_copy(update=dict.fromkeys(_OF_ONE_FILE))
 
     @field_validator("encoding")
@@ -125,7 +125,7 @@ class ReadOptions(Config):
     @field_validator("join", mode="before")
     @classmethod
     def _join_as_pairs(cls, join: Any) -> Any:
-        """``FILE=KEY``, or several, as a command line has them."""
+        """Accept one or several ``FILE=KEY`` strings, as given on the command line."""
         if join is None or isinstance(join, Mapping):
             return join
         pairs = [text.rpartition("=")[::2] for text in ((join,) if isinstance(join, str) else join)]

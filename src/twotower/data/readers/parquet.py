@@ -1,4 +1,4 @@
-"""Parquet reader, in batches of rows."""
+"""Parquet reader in batches of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def parquet_columns(path: Path) -> list[str]:
 
 
 def read_parquet(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
-    """Yield chunks of columns as the file types them; ``wanted`` as of `read_delimited`."""
+    """Yield chunks of columns with the file's types; ``wanted`` as in `read_delimited`."""
     sources = list(dict.fromkeys(wanted.values()))
     for first, batch, total in _batches(path, sources):
         table = {name: _series(path, name, batch.column(name)) for name in sources}
@@ -36,7 +36,7 @@ def read_parquet(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
 
 
 def read_parquet_rows(path: Path, sources: Sequence[str]) -> Iterator[tuple[int, list[Any], float]]:
-    """Yield rows as dicts with the number of the first, and how much of the file was read."""
+    """Yield the number of the first row, rows as dicts, and the fraction of the file read."""
     for first, batch, total in _batches(path, sources):
         yield first, batch.to_pylist(), (first - 1 + batch.num_rows) / total
 
@@ -51,7 +51,6 @@ def parquet_is_nested(path: Path, names: Sequence[str]) -> bool:
 
 def _batches(path: Path, sources: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch, int]]:
     with _opened(path) as file:
-        # By place, since a name with a point would be taken for a field of a struct.
         total = max(file.metadata.num_rows, 1)
         first = 1
         for batch in file.iter_batches(CHUNK_ROWS, columns=list(sources)):
@@ -60,7 +59,7 @@ def _batches(path: Path, sources: Sequence[str]) -> Iterator[tuple[int, pa.Recor
 
 
 def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
-    """A column as polars has it: moments of a fixed offset, which it does not know, in UTC."""
+    """A column as a polars series; timestamps in a zone unknown to polars become UTC."""
     kind = values.type
     try:
         if getattr(kind, "extension_name", None) == "arrow.uuid":
@@ -68,7 +67,7 @@ def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
                 [value and str(value) for value in values.to_pylist()], dtype=pl.String
             )
         if pa.types.is_decimal(kind) and kind.bit_width > 128:
-            values = values.cast(pa.string())  # polars panics at them
+            values = values.cast(pa.string())  # polars panics on them
             kind = values.type
         if isinstance(kind, pa.BaseExtensionType):
             values = values.storage
@@ -95,7 +94,7 @@ def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
 
 
 class _RowText:
-    """Rows as JSON, since a Parquet file has no text of its own."""
+    """Text of rows as JSON, since Parquet rows have no text of their own."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self._rows = rows
@@ -112,7 +111,7 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator["pq.ParquetFile"]:
-    import pyarrow.parquet as pq  # 0.1 s that other files do not need
+    import pyarrow.parquet as pq  # takes 0.1 s, so only for Parquet
 
     try:
         with pq.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""`read_source`: recognise a log and, if present, a catalogue in a file or folder."""
+"""Source recognition: find a log and, if present, a catalogue in a file or folder."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ from twotower.data.schema import Column, unknown_column
 from twotower.errors import InputError
 
 _OPTIONAL: Final[Mapping[str, float | None]] = {columns.RATING: None, columns.QUANTITY: 1.0}
-"""Columns that some files of a log may lack, with the value there."""
+"""Columns that some files of a log may lack → the value to fill in."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,26 @@ class LogFile:
     found: Columns
     """Its columns."""
     part: Part | None = None
-    """Which part of the split it is, where files give the split."""
+    """Split part, if the files give the split."""
     options: ReadOptions = field(default_factory=ReadOptions)
     """Read options of the file."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Constant columns from the names of its folders (Hive), and the kind of its events."""
+    """Constant columns: Hive values of its folder names, and the event kind."""
     lacks: frozenset[str] = frozenset()
-    """Canonical columns that other files of the log have: no rating, and a quantity of 1."""
+    """Canonical columns that only other files of the log have, filled in here: rating null,
+    quantity 1."""
     url: str | None = None
-    """Where it was copied from, for machines without the copy."""
+    """URL it was copied from, for machines without the copy."""
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """Its column for each canonical column that it has."""
+        """Canonical column → the file's column."""
         return self.found.canonical
 
     def chunks(self) -> Generator[Chunk, None, None]:
-        """Canonical columns, ids as text and numbers as float64 (`readers.values.typed`).
+        """Yield canonical columns, ids as text and numbers as float64 (`readers.values.typed`).
 
-        A column whose key first appears in the middle of a file of JSON is there from then on.
+        A column whose key first appears in the middle of a JSON file is present from then on.
         """
         ids = {name: IdReader(partial(self._again, name), self.options.missing_ids) for name in IDS}
         ratings = RatingReader(partial(self._again, columns.RATING), self.options.decimal_comma)
@@ -81,7 +82,7 @@ class LogFile:
             yield replace(chunk, rows=chunk.rows.with_columns(**lacking)) if lacking else chunk
 
     def sampled(self, names: Sequence[str]) -> dict[str, list[str]]:
-        """First values of some of its columns, see `sampled_values`."""
+        """First values of some columns; see `sampled_values`."""
         present = [name for name in self.found.present if name not in self.keys]
         return sampled_values(self.path, names, present, self.options)
 
@@ -92,7 +93,7 @@ class LogFile:
         return (chunk.rows[name] for chunk in read_table(self.path, found, self.options))
 
     def _tables(self) -> Iterator[Chunk]:
-        """Chunks of the file, with the columns that its folders name."""
+        """Chunks of the file, with the constant columns of ``keys``."""
         if not self.keys:
             yield from read_table(self.path, self.found, self.options)
             return
@@ -106,7 +107,7 @@ class LogFile:
 
 @dataclass(frozen=True)
 class CatalogueFile:
-    """The file of items."""
+    """The item catalogue file."""
 
     path: Path
     found: Columns
@@ -115,16 +116,16 @@ class CatalogueFile:
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """Its column for each canonical column that it has."""
+        """Canonical column → the file's column."""
         return self.found.canonical
 
     def chunks(self) -> Generator[Chunk, None, None]:
-        """Canonical columns, as the file types them."""
+        """Yield canonical columns with the file's types."""
         read = read_amazon if self.amazon else read_table
         yield from read(self.path, self.found, self.options)
 
     def id_reader(self) -> IdReader:
-        """Reads its ids as those of a log are read."""
+        """Reader of its item ids, which are normalised like those of a log."""
         return IdReader(
             lambda: (chunk.rows[columns.ITEM_ID] for chunk in self.chunks()),
             self.options.missing_ids,
@@ -133,20 +134,20 @@ class CatalogueFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A log, in one file or in one a part, and perhaps a catalogue."""
+    """A log in one or several files, with an optional catalogue."""
 
     kind: str
     """``amazon-2023-raw``, ``amazon-2023-benchmark``, ``recbole`` or ``table``."""
     logs: tuple[LogFile, ...]
     """Files of one log, with the same canonical columns; train first."""
     catalogue: CatalogueFile | None
-    """The items, or None where the log is all there is."""
+    """The item catalogue, or None if there is only the log."""
     context: frozenset[str] = frozenset()
-    """Canonical names of the declared columns of the log."""
+    """Canonical names of the log's declared context columns."""
 
     @property
     def columns(self) -> frozenset[str]:
-        """Canonical columns of the log, but for declared ones."""
+        """Canonical columns of the log, except declared context columns."""
         of_files = frozenset(name for log in self.logs for name in log.columns)
         return of_files - {*columns.TIME_PARTS, *self.context}
 
@@ -163,17 +164,17 @@ def read_source(
     options: ReadOptions | None = None,
     catalogue_options: ReadOptions | None = None,
 ) -> Source:
-    """Recognise a folder or file; only the beginnings of files are read.
+    """Recognise the log and catalogue of a folder or file; usually only file heads are read.
 
-    ``path`` is a folder with one log (``reviews.jsonl``, ``x.inter``, or one file a part:
-    ``x.train.csv``, ``x.test.csv``), a log file, or the common beginning of such names
-    (``last_out/Video_Games``). The catalogue is searched beside it where none is given, and read as
-    `ReadOptions.for_catalogue` has it.
+    ``path`` is a folder with one log (``reviews.jsonl``, ``x.inter``, or one file per split part:
+    ``x.train.csv``, ``x.test.csv``), a log file, or a common prefix of such names
+    (``last_out/Video_Games``). If no catalogue is given, it is searched beside the log. Without
+    ``catalogue_options``, it is read with `ReadOptions.for_catalogue`.
 
     Raises
     ------
     InputError
-        Where there is no log, or more than one, or a column cannot be determined.
+        If there is no log or more than one, or a column cannot be determined.
     """
     mapping, options = mapping or ColumnMapping(), options or ReadOptions()
     found = find_logs(Path(path), log_by_columns(mapping, options))
@@ -184,7 +185,7 @@ def read_source(
 
 
 def log_by_columns(mapping: ColumnMapping, options: ReadOptions) -> Resolve:
-    """A function that recognises a log: a table with a user column and an item column."""
+    """Return a function that recognises a log: a table with a user and an item column."""
 
     def resolve(path: Path, keys: Mapping[str, str]) -> Mapping[str, str] | None:
         try:
@@ -210,15 +211,15 @@ def source_of(
     kinds: bool = False,
     context: Mapping[str, Column] = MappingProxyType({}),
 ) -> Source:
-    """The source made of given files; see `read_source`. No catalogue is searched.
+    """The source made of given files; see `read_source`. No catalogue is searched for.
 
-    ``kinds`` says that kinds of events are needed, so that their column is read, ``context`` which
-    columns of the log are declared: those that derive from the time need not be there.
+    ``kinds`` requires and reads the event column. ``context`` holds the declared log columns;
+    those derived from the time need not be in the file.
 
     Raises
     ------
     InputError
-        Where a column cannot be determined.
+        If a column cannot be determined.
     """
     catalogue_options = catalogue_options or options.for_catalogue()
     if catalogue is None:
@@ -291,7 +292,7 @@ def _log_columns(
 def columns_of_lists(
     path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
 ) -> list[str]:
-    """Those of some columns of a table whose cells look like lists of ids."""
+    """The columns among ``names`` whose cells look like lists of ids."""
     if options.explode:
         return []
     values = sampled_values(path, names, present, options)
@@ -316,7 +317,7 @@ def _catalogue(
 
 
 def _later_keys(path: Path, options: ReadOptions, present: Sequence[str]) -> list[str] | None:
-    """All keys of a JSON file, where there are more than those of its beginning."""
+    """All keys of a JSON file if there are more than ``present``, else None."""
     if file_format(path, options) != "json":
         return None
     found = column_names(path, options, all_keys=True)

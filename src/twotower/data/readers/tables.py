@@ -1,4 +1,4 @@
-"""Common interface to every file format: column names, and chunks of chosen columns."""
+"""Table reader for every file format: column names, and chunks of chosen columns."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,32 +34,32 @@ _DELIMITED: Final = (
     ".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv", ".rating",
 )  # fmt: skip
 _LOOKED_AT: Final = 2000
-"""Values of a column by which it is guessed what it holds."""
+"""Approximate number of values sampled to guess what a column holds."""
 SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet", ".pq")
-"""Endings of files that can be read."""
+"""Suffixes of readable files."""
 COMPRESSIONS: Final = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".zip")
-"""Endings that a compressed file has beside; Parquet is not compressed as a whole."""
+"""Additional suffixes of compressed files; Parquet is not compressed as a whole."""
 
 
 def table_suffix(path: Path) -> str | None:
-    """The suffix of a readable table, or None where it is of no known kind."""
+    """The suffix of a readable table, or None if it is unknown."""
     name = uncompressed_name(path)
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
 def uncompressed_name(path: Path) -> str:
-    """The file's name in lower case, without the ending of its compression."""
+    """The file's name in lower case, without its compression suffix."""
     name = path.name.lower()
     return next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
 
 
 def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "parquet"]:
-    """Format of a file: from the options, its first bytes, or its suffix.
+    """Format of a file, from the options, its first bytes, or its suffix.
 
     Raises
     ------
     InputError
-        Where it cannot be read, or is of a kind that is known not to be a table.
+        If it cannot be read, or is known not to be a table.
     """
     if options.format is not None:
         return options.format
@@ -88,9 +88,9 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
 def column_names(
     path: Path, options: ReadOptions | None = None, *, all_keys: bool = False
 ) -> list[str]:
-    """Names of the columns of a table, or of the keys of its first JSON objects, or of all.
+    """Column names of a table; for JSON, the keys of its first objects, or of all (``all_keys``).
 
-    Those of tables that it is joined with follow.
+    Columns of joined tables follow.
     """
     options = options or ReadOptions()
     own = _own_columns(path, options, all_keys)
@@ -98,13 +98,13 @@ def column_names(
 
 
 def joined_columns(path: Path, options: ReadOptions) -> list[str]:
-    """Columns of a table that come of tables that it is joined with."""
+    """Columns that a table gets from joined tables."""
     own = _own_columns(path, options) if options.join else []
     return [name for join in _joins(path, own, options) for name in join.brings]
 
 
 def joined_files(path: Path, options: ReadOptions) -> list[Path]:
-    """The tables that a table is joined with."""
+    """The files of the tables that a table is joined with."""
     return [joined_file(path, name, uncompressed_name) for name in options.join or ()]
 
 
@@ -126,7 +126,7 @@ def _own_columns(path: Path, options: ReadOptions, all_keys: bool = False) -> li
 
 
 def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
-    """Chunks of a table, its columns renamed to the canonical names of ``found``."""
+    """Yield chunks of a table, with columns renamed to the canonical names of ``found``."""
     if options.join:
         joins = _joins(path, _own_columns(path, options), options)
         return read_joined(joins, path, found, options, _read_own)
@@ -149,15 +149,15 @@ def _read_own(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chun
 def sampled_values(
     path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
 ) -> dict[str, list[str]]:
-    """Values of columns as text, without blanks, spread over the table's first chunk, in order.
+    """Stripped non-empty text values of columns, sampled evenly from the first chunk, in order.
 
-    Columns of a name that others have too are left out: they cannot be named.
+    Columns with duplicate names are left out, since they cannot be addressed.
     """
     counts = Counter(present)
     names = [name for name in names if counts[name] == 1]
     if not names:
         return {}
-    # Under non-canonical names, so that nothing is converted.
+    # Under non-canonical names to avoid type conversion.
     found = Columns({f"value of {name}": name for name in names}, present)
     chunk = next(iter(read_table(path, found, options)), None)
     if chunk is None:
@@ -172,7 +172,7 @@ def sampled_values(
 
 
 def is_amazon(path: Path, found: Columns, options: ReadOptions) -> bool:
-    """Whether a catalogue is of Amazon Reviews 2023: nested columns, and a ``parent_asin``."""
+    """Whether a catalogue is from Amazon Reviews 2023: nested columns and a ``parent_asin``."""
     if found.canonical[columns.ITEM_ID] != META_KEYS[columns.ITEM_ID]:
         return False
     kind = file_format(path, options)
@@ -181,7 +181,7 @@ def is_amazon(path: Path, found: Columns, options: ReadOptions) -> bool:
 
 
 def read_amazon(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
-    """Chunks of a catalogue of Amazon Reviews 2023, in whatever format."""
+    """Yield chunks of an Amazon Reviews 2023 catalogue, in any format."""
     take = meta_reader(found.canonical)
     if file_format(path, options) == "json":
         return read_jsonl(path, options, found, lambda: take)

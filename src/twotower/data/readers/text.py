@@ -1,4 +1,4 @@
-"""Text file lines as UTF-8 bytes: any compression, encoding and line ending."""
+"""Text file reader: lines as UTF-8 bytes from any compression, encoding and line ending."""
 
 import bz2
 import gzip
@@ -18,7 +18,7 @@ from twotower.data.readers.options import ReadOptions
 from twotower.errors import InputError
 
 HEAD: Final = 1 << 16
-"""Bytes of a file from which compression, encoding and line ends are detected."""
+"""Number of leading bytes from which encoding and line ends are detected."""
 
 _MAGIC_BYTES: Final = 32
 _MAGIC: Final = {
@@ -55,7 +55,7 @@ _OTHER: Final = {
 _ZEROS: Final = 0.02
 """Share of zero bytes above which a file is not text."""
 _BAD_LINES: Final = 100
-"""Lines by which an encoding is guessed."""
+"""Maximum number of undecodable lines used to guess an encoding."""
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _MARKS: Final = {
     _UTF8_MARK: "utf-8",
@@ -68,16 +68,16 @@ _BROKEN: Final = (
     EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException,
     NotImplementedError, RuntimeError, UnicodeError,
 )  # fmt: skip
-"""Exceptions of decompressors and decoders."""
+"""Exceptions raised by decompressors and decoders."""
 
 
 class LineFile:
     r"""An open text file: iterates over its lines and reports its progress.
 
     Compression is detected from the first bytes, not the name; the encoding from a byte order
-    mark or zero bytes, else it is UTF-8. Lines end with ``\n``, ``\r\n``, or ``\r`` where the file
-    knows no ``\n``. A byte order mark is dropped. A line that is not of the encoding is passed on
-    unchanged, so that it is not valid UTF-8.
+    mark or zero bytes, else it is UTF-8. Lines end with ``\n``, ``\r\n``, or ``\r`` if the file
+    has no ``\n``. A byte order mark is dropped. Undecodable bytes of an 8-bit encoding are passed
+    on unchanged, which makes the line invalid UTF-8.
     """
 
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
@@ -130,7 +130,7 @@ class LineFile:
         self._lines: Iterator[bytes] = iter(self._stream)
         if carriage or self.encoding not in ("utf-8", "utf-8-sig"):
             errors = "replace" if wide else "surrogateescape"
-            # Kept as an attribute: its finaliser closes the file.
+            # Kept as an attribute, because its finaliser closes the file.
             self._text = io.TextIOWrapper(
                 self._stream, self.encoding, errors, newline=None if carriage else "\n"
             )
@@ -144,7 +144,7 @@ class LineFile:
 
     @property
     def fraction(self) -> float:
-        """How much of the file, as it lies on disk, has been read: 0 to 1."""
+        """Fraction of the file (of its bytes on disk) read so far, 0 to 1."""
         return min(self._raw.tell() / self._size, 1.0)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -153,7 +153,7 @@ class LineFile:
         Raises
         ------
         InputError
-            Where a compressed file is cut short or damaged.
+            If a compressed file is truncated or damaged.
         """
         try:
             for first in self._lines:
@@ -175,11 +175,11 @@ def head_lines(path: Path, options: ReadOptions, most: int) -> list[bytes]:
 
 
 _WINDOWS: Final = {0x80, 0x84, 0x85, *range(0x91, 0x98), 0x99, *range(0xA0, 0xC0)}
-"""Marks of Windows' western encoding: those that Latin-1 lacks, and those of both."""
+"""Punctuation of cp1252: marks that Latin-1 lacks, and those of both."""
 
 
 def likely_encoding(path: Path, options: ReadOptions) -> str:
-    """Likely encoding of a file that is not UTF-8, guessed from the lines that fail to decode."""
+    """Likely encoding of a non-UTF-8 file, guessed from the lines that fail to decode."""
     bad = []
     with LineFile(path, options) as lines:
         for line in lines:
@@ -192,12 +192,12 @@ def likely_encoding(path: Path, options: ReadOptions) -> str:
     text = b"".join(bad)
     runs = re.findall(rb"[\x80-\xff]+", text)
     if all(len(run) < 3 and min(run) >= 0xA0 for run in runs):
-        return "latin-1"  # accented letters among plain ones; short texts allow no better guess
+        return "latin-1"  # isolated accented letters; short texts allow no better guess
     letters = sum(byte >= 0xC0 for byte in text)
     marks = [byte for byte in text if 0x80 <= byte < 0xC0]
     if all(len(run) < 3 for run in runs) and letters >= len(marks) and _WINDOWS.issuperset(marks):
         return "cp1252"  # the same with a Euro sign, dashes or typographic quotes
-    from charset_normalizer import from_bytes  # hardly any file needs it
+    from charset_normalizer import from_bytes  # rarely needed
 
     best = from_bytes(text).best()
     if best is None:
@@ -248,7 +248,7 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
 
 
 def is_data(name: str) -> bool:
-    """Whether a file of an archive is data, by its name, and not what an operating system adds."""
+    """Whether an archive member is data by its name, rather than added by an operating system."""
     return not name.startswith("__MACOSX/") and not name.rsplit("/", 1)[-1].startswith(".")
 
 

@@ -1,4 +1,4 @@
-"""Timestamp parsing: numbers, dates and texts to milliseconds since 1970."""
+"""Timestamp parser: numbers, dates and texts to milliseconds since 1970."""
 
 import itertools
 import re
@@ -15,20 +15,20 @@ from twotower.data.time_zones import offset_minutes
 from twotower.errors import InputError
 
 UNITS: Final = {"d": 864e5, "h": 36e5, "min": 6e4, "s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
-"""Milliseconds of one unit."""
+"""Milliseconds per unit."""
 DAY: Final = 86_400_000
 
 _UNIT_BELOW: Final = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
-"""Without a unit, the magnitude of each number determines it; larger are nanoseconds.
+"""Upper bounds that determine the unit of a number from its magnitude; above are nanoseconds.
 
-As seconds 10^11 is the year 5138; as milliseconds it is March 1973. The same holds a thousandfold.
+10^11 is the year 5138 in seconds and March 1973 in milliseconds; likewise for the other bounds.
 """
 
 _CALENDAR: Final = {
     4: ("%Y", ""), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", ""), 10: ("%Y%m%d%H%M", "00"),
     12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", ""),
 }  # fmt: skip
-"""Number of digits of a date written as a number → its format, and digits to append."""
+"""Number of digits of a date written as a number → its format and digits to append."""
 
 _DATES: Final = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d.%m.%y",
@@ -40,7 +40,7 @@ _DATES: Final = (
 )  # fmt: skip
 _CLOCKS: Final = ("%H:%M", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%I:%M:%S%p")
 _BARE_CLOCKS: Final = ("%H%M", "%H%M%S", "%H.%M", "%H.%M.%S")
-"""Times of day without a colon, after a date and a blank."""
+"""Times of day without a colon, after a date and a space."""
 _BARE_CLOCK: Final = re.compile(r" (\d{4}|\d{6}|\d{1,2}\.\d\d(\.\d\d)?)$")
 _WHOLE: Final = (
     "%a %b %d %H:%M:%S %Y",
@@ -54,7 +54,7 @@ _DASHED: Final = "%Y-%m-%d-%H-%M-%S"
 _OFFSET: Final = (
     r"(?::\d\d|T\d{6})(?:[.,]\d+)?\s?(?<sign>[+-])(?<hours>\d\d):?(?<minutes>\d\d)?(?:\s|$)"
 )
-"""The offset behind a time of day."""
+"""The UTC offset after a time of day."""
 _SAMPLE: Final = 200
 _EARLIEST: Final = datetime(1900, 1, 1)
 _LATEST: Final = datetime(2101, 1, 1)
@@ -64,7 +64,7 @@ _ZONES: Final = {
     "PST": -8, "PDT": -7, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3,
     "MSK": 3, "JST": 9, "KST": 9,
 }  # fmt: skip
-"""Hours east of UTC of names of zones: those of RFC 822, and others that are used once only."""
+"""Zone abbreviation → hours east of UTC: those of RFC 822, and other unambiguous ones."""
 
 _MONTHS: Final = (
     "jan january janv januar januari janvier enero ene gennaio gen janeiro stycznia styczeń sty "
@@ -85,7 +85,7 @@ _MONTHS: Final = (
     "dec december dez des dezember desember décembre déc diciembre dic dicembre dezembro "
     "grudnia grudzień gru декабря декабрь дек",
 )
-"""Names of the months in the languages of `LANGUAGES`, those of January first."""
+"""Month names in the languages of `LANGUAGES`; one entry per month."""
 LANGUAGES: Final = (
     "English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish, Danish, Norwegian, "
     "Polish and Russian"
@@ -94,14 +94,14 @@ _SHORT: Final = tuple(names.split()[0].title() for names in _MONTHS)
 _MONTH: Final = {
     name: short for names, short in zip(_MONTHS, _SHORT, strict=True) for name in names.split()
 }
-"""Name in lower case → its English abbreviation."""
+"""Month name in lower case → its English abbreviation."""
 _ENGLISH: Final = frozenset(name.title() for names in _MONTHS for name in names.split()[:2])
-"""Names that the formats read as they are."""
+"""Month names that ``strptime`` formats read as they are."""
 
 _REWRITTEN: Final = (
-    (r"\s*(\([^)]*\)|\[[\w/+-]+\])$", ""),  # a zone's name beside its offset
+    (r"\s*(\([^)]*\)|\[[\w/+-]+\])$", ""),  # zone name next to its offset
     (r" GMT([+-]\d)", " ${1}"),
-    (r"([+-]\d\d:?\d\d) [A-Z]{3,4}$", "${1}"),  # +0000 UTC, as Go has it
+    (r"([+-]\d\d:?\d\d) [A-Z]{3,4}$", "${1}"),  # +0000 UTC, as written by Go
     (r"(?i)(\d ?)([ap])\.?\s?m\.?$", "${1}${2}m"),
     (r"\s*(Uhr|Hrs?\.?)$", ""),
     (r"(?i)(\d),? (?:à|um|às|a las|alle|kl\.?|om|в) (\d{1,2}[:.h])", "${1} ${2}"),
@@ -112,13 +112,13 @@ _REWRITTEN: Final = (
     (rf"^\p{{L}}+\.?,? (\d{{1,2}}\.?[ -](?:{'|'.join(_SHORT)}))", "${1}"),  # a day of the week
     (r"^([A-Za-z]{3,9})\.? (\d{4})$", "1 ${1} ${2}"),
 )
-"""Patterns with letters that no format covers, and their replacements."""
+"""Patterns of letters that no format covers → their replacements."""
 _MONTH_ALONE: Final = (r"^(\d{4})([-/.])(\d{1,2})$", "${1}${2}${3}${2}01")
 _DOTNET: Final = r"^\\?/Date\((-?\d+)(?:[+-]\d{4})?\)\\?/$"
-"""``/Date(1600000000000)/``, as .NET writes it."""
+"""``/Date(1600000000000)/``, as written by .NET."""
 
 EXCEL: Final = "excel"
-"""The ``time_format`` of day numbers of a spreadsheet."""
+"""The ``time_format`` for spreadsheet day numbers."""
 _EXCEL_1970: Final = 25_569
 _EXCEL_DAYS: Final = (32_874, 51_136)
 """Day numbers of 1990 and 2040."""
@@ -132,8 +132,8 @@ FORMS: Final = (
 class TimeReader:
     """Parser of the times of one file; the first values determine the format of all.
 
-    ``path`` and ``column`` are named in messages. Of ``options``, time format, unit and zone are
-    used; None is detected.
+    ``path`` and ``column`` are for messages. ``options`` gives the time format, unit and zone and
+    the decimal comma.
     """
 
     def __init__(self, path: Path, column: str, options: ReadOptions) -> None:
@@ -150,7 +150,8 @@ class TimeReader:
         Raises
         ------
         InputError
-            Where day and month are ambiguous, or the given unit makes the times impossible.
+            If day and month are ambiguous, numbers are likely dates in another form, the given
+            unit gives implausible times, or the given format cannot be used.
         """
         if isinstance(values.dtype, pl.Date | pl.Datetime):
             return self._to_utc(values.cast(pl.Datetime("ms", own_zone(values))))
@@ -164,15 +165,15 @@ class TimeReader:
         return self._with_texts(values, numbers, self._from_numbers(numbers))
 
     def _from_spreadsheet(self, values: pl.Series) -> pl.Series:
-        """Days since 1899-12-30, with the time of day as their fraction; texts as they are."""
+        """Days since 1899-12-30, with the time of day as fraction; texts are parsed as usual."""
         numbers = as_number(values, self._options.decimal_comma)
         since_1970 = (numbers - _EXCEL_1970) * UNITS["d"]
-        possible = since_1970.is_between(-9e12, 9e12)  # years that a date can have
+        possible = since_1970.is_between(-9e12, 9e12)  # range of valid years
         whole = since_1970.set(~possible.fill_null(False), None).round().cast(pl.Int64)
         return self._with_texts(values, numbers, self._to_utc(whole.cast(pl.Datetime("ms"))))
 
     def _with_texts(self, values: pl.Series, numbers: pl.Series, result: pl.Series) -> pl.Series:
-        """The times of numbers, and those of the texts that are no numbers."""
+        """Add to the times of numbers those of texts that are not numbers."""
         if values.dtype != pl.String:
             return result
         unread = numbers.is_null() & values.is_not_null()
@@ -201,7 +202,7 @@ class TimeReader:
         return numbers * scale
 
     def _refuse_dates(self, numbers: pl.Series) -> None:
-        """Refuse numbers that would lie in 1970, and that are all dates of another form."""
+        """Refuse numbers that would all lie in 1970 and look like dates in another form."""
         values = numbers.drop_nulls()
         first = int(values[0]) if values[0].is_integer() else values[0]
         if values.is_between(*_EXCEL_DAYS).all():
@@ -267,7 +268,7 @@ class TimeReader:
         return result
 
     def _find_formats(self, text: pl.Series) -> list[str]:
-        """The format of the times; empty where each is parsed as ISO 8601."""
+        """The format of the times; empty if each is to be parsed as ISO 8601."""
         distinct = text.drop_nulls().unique(maintain_order=True)
         sample = distinct.head(_SAMPLE)
         first = next((value for value in sample if re.search(r"\d", value)), None)
@@ -309,7 +310,7 @@ class TimeReader:
         return None if value is None else float(value)
 
     def _to_utc(self, times: pl.Series) -> pl.Series:
-        """Milliseconds of moments; those without a zone are in the zone that was given."""
+        """Milliseconds since 1970; times without a zone are in the given zone."""
         zone = self._options.time_zone
         if own_zone(times) is None and zone is not None:
             minutes = offset_minutes(zone)
@@ -320,12 +321,12 @@ class TimeReader:
 
 
 def own_zone(values: pl.Series) -> str | None:
-    """Time zone of a column of datetimes; None where it has none, or its values say it."""
+    """Time zone of a datetime column; None if it has none or is not a datetime column."""
     return values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
 
 
 def own_offsets(values: pl.Series) -> pl.Series:
-    """Float64 minutes east of UTC that times have of their own; null where they have none.
+    """UTC offsets written with the times, in minutes east (float64); null where there is none.
 
     >>> texts = pl.Series(["2020-09-13T12:26:40-08:00", "2020-09-13 12:26Z", "2020-09-13 12:26"])
     >>> own_offsets(texts).to_list()
@@ -343,14 +344,14 @@ def own_offsets(values: pl.Series) -> pl.Series:
 
 
 def _whole_range(values: pl.Series) -> tuple[float, float] | None:
-    """The least and the largest of some float64 numbers, None where they are not all whole."""
+    """Minimum and maximum of float64 numbers; None if empty or not all are whole."""
     if values.is_empty() or not (values.is_finite() & (values == values.round())).all():
         return None
     return values.min(), values.max()  # type: ignore[return-value]
 
 
 def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
-    """Format of dates written as numbers (20200913), where all values are such dates."""
+    """Format of dates written as numbers (20200913), if all values are such dates, else None."""
     values = numbers.drop_nulls()
     low, high = _whole_range(values) or (0, 0)
     digits = len(f"{low:.0f}")
@@ -362,7 +363,7 @@ def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
 
 
 def _short_calendar(values: pl.Series) -> str | None:
-    """Format of days without a century, or with the year last, where all values are such dates."""
+    """Format of numeric dates without a century or with the year last, if it fits all values."""
     low, high = _whole_range(values) or (0, 0)
     if not 1e4 < low <= high < 1e8:
         return None
@@ -376,12 +377,12 @@ def _short_calendar(values: pl.Series) -> str | None:
 
 
 def joined(parts: Sequence[pl.Series]) -> pl.Series:
-    """Date and time in several columns as one text each; null where a part is missing or blank.
+    """Date and time columns joined to one text per row; null where a part is missing or blank.
 
     >>> joined([pl.Series(["2020-09-13", "2020-09-14"]), pl.Series(["12:26", None])]).to_list()
     ['2020-09-13 12:26', None]
     """
-    clock = len(parts) - 1 if len(parts) != 3 else None  # three are year, month and day
+    clock = len(parts) - 1 if len(parts) != 3 else None  # three columns are year, month, day
     texts = [_as_part(values, clock=place == clock) for place, values in enumerate(parts)]
     blank = pl.Series(texts[0].is_null())
     for text in texts:
@@ -393,7 +394,7 @@ def joined(parts: Sequence[pl.Series]) -> pl.Series:
 
 
 def _as_part(values: pl.Series, *, clock: bool) -> pl.Series:
-    """A part of a time as text: whole numbers without a fraction, dates without a clock."""
+    """Part of a time as text: whole numbers without ``.0``, dates without time of day."""
     if isinstance(values.dtype, pl.Datetime) and not clock:
         values = values.dt.date()
     if values.dtype == pl.Time:
@@ -409,7 +410,7 @@ def _as_part(values: pl.Series, *, clock: bool) -> pl.Series:
 
 
 def likely_unit(begin: float, end: float) -> tuple[str, str] | None:
-    """The unit, and the first date in it, of times that would lie in 1970 if they were seconds."""
+    """A unit (d, h, min) that makes times in 1970 plausible, and the first date in that unit."""
     for unit in ("d", "h", "min"):
         first, last = (seconds * UNITS[unit] for seconds in (begin, end))
         if _is_usual(first) and _is_usual(last):
@@ -418,7 +419,7 @@ def likely_unit(begin: float, end: float) -> tuple[str, str] | None:
 
 
 def _candidates(example: str) -> list[str]:
-    """Formats that a text of this look may have."""
+    """Formats that a text like ``example`` may have."""
     clocks = [""]
     if ":" in example:
         spaces = [space for space in (", ", " at ", "T", " ") if space in example]
@@ -436,7 +437,7 @@ def _candidates(example: str) -> list[str]:
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:
-    """Moments of texts, null where a text is not of the format or no year of our times."""
+    """Datetimes of texts; null where a text does not fit the format or is not in 1900 to 2100."""
     times = text.str.to_datetime(form, time_unit="ms", strict=False)
     plain = times.dt.replace_time_zone(None)
     return times.zip_with(
@@ -446,7 +447,7 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
 
 
 def _plain(text: pl.Series) -> pl.Series:
-    """Texts as the formats have them: months in English, offsets for names of zones, and so on."""
+    """Normalise texts for parsing: English month names, offsets for zone names, and so on."""
     text = text.str.replace(*_MONTH_ALONE)
     if not text.str.contains(r"\d[\p{L}&&[^TZ]]|\p{L}{2}|\p{L}\.|\[").any():
         return text
@@ -458,7 +459,7 @@ def _plain(text: pl.Series) -> pl.Series:
 
 
 def _with_english_months(text: pl.Series) -> pl.Series:
-    """Names of months replaced by their English abbreviations."""
+    """Replace month names by their English abbreviations."""
     words = text.str.extract_all(r"\p{L}{3,}").explode().drop_nulls().unique()
     for word in sorted(words):
         month = _MONTH.get(word.lower())
@@ -468,7 +469,7 @@ def _with_english_months(text: pl.Series) -> pl.Series:
 
 
 def _with_offsets(text: pl.Series) -> pl.Series:
-    """Names of zones replaced by their offsets: ``UTC`` by ``+0000``."""
+    """Replace zone names by their offsets: ``UTC`` by ``+0000``."""
     zoned = text.str.contains(r"\d\s?[A-Z]{1,4}(?:\s\d{4})?$")
     if not zoned.any():
         return text

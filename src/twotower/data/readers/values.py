@@ -22,20 +22,20 @@ NUMBERS: Final = (
 
 _WHOLE_OR_BLANK: Final = r"^([+-]?\d+(\.0*)?)?$"
 WHOLE_FLOAT: Final = r"^([+-]?\d+)\.0*$"
-"""A whole number that is written as a float, such as ``7.0``."""
+"""A whole number written as a float, such as ``7.0``."""
 
 RAW_TIME: Final = "raw timestamp"
-"""Column of a typed chunk: the time as the file has it, for messages."""
+"""Column of a typed chunk: the time as written in the file, for messages."""
 
 
 class IdReader:
-    """Reads the ids of one column: text without blanks around it.
+    """Reader of one id column, as stripped text.
 
-    Whole floats lose their ``.0`` where every id of the column is a whole number, since integers
-    beside a missing value are written as floats. That is decided for the whole file, which is read
-    once more when the first such id occurs. Leading zeros stay.
+    Whole floats lose their ``.0`` if every id of the column is a whole number, because integer
+    columns with missing values are often written as floats. This is decided for the whole file,
+    which is read once more when the first such id occurs. Leading zeros are kept.
 
-    ``again`` reads the values of the column again, ``missing`` are texts that mean a missing id.
+    ``again`` rereads the values of the column; ``missing`` lists texts that mean a missing id.
     """
 
     def __init__(self, again: Callable[[], Iterable[pl.Series]], missing: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class IdReader:
     def text(self, values: pl.Series, missing: pl.Series | None = None) -> pl.Series:
         """Ids as text; null where missing or invalid.
 
-        ``missing`` tells which texts are missing, where ``values`` are texts without blanks.
+        ``missing`` is a mask of missing ids; if given, ``values`` must be stripped text.
         """
         text = (
             id_text(values, self._missing)
@@ -60,12 +60,12 @@ class IdReader:
 
 
 class RatingReader:
-    """Reads the ratings of one column: see `as_rating`.
+    """Reader of one rating column; see `as_rating`.
 
-    Whether those that are written as ``4/5`` are of one scale is decided for the whole file, which
-    is read once more when the first such rating occurs.
+    Whether ratings such as ``4/5`` share one scale is decided for the whole file, which is read
+    once more when the first such rating occurs.
 
-    ``again`` reads the values of the column again; ``decimal_comma`` is as of `as_number`.
+    ``again`` rereads the values of the column; ``decimal_comma`` as in `as_number`.
     """
 
     def __init__(
@@ -76,21 +76,21 @@ class RatingReader:
         self._one_scale: bool | None = None
 
     def numbers(self, values: pl.Series) -> pl.Series:
-        """Float64, null where a value is not a rating."""
+        """Ratings as float64, null where a value is not a rating."""
         if self._one_scale is None and (scales := rating_scales(values)):
             self._one_scale = len(scales.union(*map(rating_scales, self._again()))) == 1
         return as_rating(values, self._decimal_comma, self._one_scale)
 
 
 def id_text(values: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """Ids as text without blanks around them; null where missing or invalid."""
+    """Ids as stripped text; null where missing or invalid."""
     text = _unquoted(as_text(values).str.strip_chars())
     absent = text.is_in(list(missing)).fill_null(False)
     return text.set(absent, None) if absent.any() else text
 
 
 def _unquoted(text: pl.Series) -> pl.Series:
-    """Text that a spreadsheet keeps as such: of ``="007"`` ``007``."""
+    """Text without the spreadsheet quoting that keeps it as text: ``="007"`` → ``007``."""
     if not text.str.starts_with('="').any():
         return text
     return text.str.replace(r'^="(.*)"$', "$1").str.strip_chars()
@@ -99,7 +99,8 @@ def _unquoted(text: pl.Series) -> pl.Series:
 def as_text(values: pl.Series) -> pl.Series:
     """Ids of any type as text; null where a value is not an id.
 
-    Bytes are UTF-8, else sixteen of them a UUID in its form with dashes, others hexadecimal.
+    Bytes are decoded as UTF-8; if that fails or is not printable, 16 bytes become a UUID with
+    dashes, others hexadecimal.
     """
     dtype = values.dtype
     if dtype.is_nested() or dtype == pl.Object:
@@ -121,12 +122,12 @@ def typed(
     times: TimeReader | None,
     options: ReadOptions,
 ) -> Chunk:
-    """Convert every column of a log; rows with a value of the wrong type are set aside.
+    """Convert every column of a log; reject rows with missing ids or values of the wrong type.
 
-    Ids and kinds of events become text, the others float64, times in milliseconds since 1970.
-    Blank numbers and ratings that are missing or mean none become null. The original of a time is
-    kept as `RAW_TIME`.
-    Declared columns stay as the file has them: they are typed as a whole.
+    Ids and event kinds become text, other columns float64, times in milliseconds since 1970.
+    Blank numbers, missing ratings and `ReadOptions.unrated` become null. The original time is
+    kept as `RAW_TIME`. Declared context columns are left as they are: they are typed later, as a
+    whole.
     """
     converted: dict[str, pl.Series] = {}
     checks: list[Check] = []
