@@ -15,9 +15,9 @@ class WeightAverage(nn.Module):
     r"""Exponential moving average of the weights over past steps (Polyak averaging).
 
     After step ``t`` each parameter's average moves to its value by the share
-    :math:`1 - \min(\beta, (1 + t) / (10 + t))`. It is judged and kept in place of the parameters,
-    which training goes on with: the noise of single steps cancels out, as it does by lowering the
-    step size to nothing, but no number of steps has to be planned for it.
+    :math:`1 - \min(\beta, (1 + t) / (10 + t))`. The average is validated and kept; training
+    continues with the parameters themselves. Averaging cancels the noise of single steps, as
+    decaying the step size to 0 does, but the number of steps need not be planned.
 
     Its buffers are part of a checkpoint.
     """

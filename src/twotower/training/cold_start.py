@@ -17,12 +17,12 @@ from twotower.types import Array, BoolArray, DoubleArray, FloatArray
 logger = logging.getLogger(__name__)
 
 SIMULATED_SHARE: Final = 0.05
-"""Share of the trained items that are taken for cold ones while the scales are fitted."""
+"""Share of the trained items that simulate cold-start items while the scales are fitted."""
 MOST_SIMULATED: Final = 2000
 MOST_QUERIES: Final = 6000
-"""Validation queries that ask for a simulated cold item, and as many others."""
+"""Most validation queries with a simulated cold item as target, and most other queries."""
 LEAST_TARGETS: Final = 20
-"""With fewer queries that ask for a simulated cold item the scales are left as they are."""
+"""With fewer queries whose target is a simulated cold item, the scales are left unchanged."""
 TOWER_SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.2, 1.5)
 FACTOR_SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 
@@ -63,16 +63,16 @@ class ColdStart:
     items: int
     """Items of the catalogue without a training event."""
     queries: int
-    """Validation queries that were asked."""
+    """Number of queries used."""
     unbounded: float
-    """Share of the places of their lists that these items would have taken."""
+    """Share of the slots of their lists that these items would take without the bound."""
     share: float
     """Share that they take."""
     scale: float
-    """What bounds it: the factor of their scores, 1 where none was needed."""
+    """Factor on their scores that bounds this share; 1 if no bound was needed."""
     tower_scale: float
     factor_scale: float
-    """See `twotower.features.ColdItems`; without the bound's factor."""
+    """See `twotower.factors.cold_items.ColdItems`; not multiplied by ``scale``."""
 
 
 def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
