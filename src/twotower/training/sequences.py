@@ -39,12 +39,12 @@ def sequence_examples(
 
 
 class SequenceExamples:
-    """From each item of a history but the last, the next is predicted.
+    """Next-item prediction from each item of a history but the last.
 
-    Where there is a target kind, only events of that kind are predicted, from all before them.
+    If there is a target kind, only events of that kind are predicted, from all events before them.
 
-    A batch depends on nothing but the seed, the epoch and the step, as in `Examples`. Sequences
-    of like length share a batch, so that there is little padding.
+    A batch depends only on the seed, the epoch and the step, as in `Examples`. Sequences of
+    similar length share a batch, to reduce padding.
 
     Parameters
     ----------
