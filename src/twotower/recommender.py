@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 UserId: TypeAlias = str | int
 ItemId: TypeAlias = str | int
 SEEDS: Final = 2**63
-"""As many seeds there are."""
+"""Number of valid seeds, from 0."""
 Column: TypeAlias = Any
 """A column of ids: a NumPy array, or a Series of polars, pandas or Arrow."""
 
@@ -86,15 +86,15 @@ class Recommender:
         text_encoder
             ``minilm`` (extra ``text``) or ``hashing``; a `Variant` brings its own.
         refit
-            Whether recommendations come from the model fitted anew on all interactions, with
-            what validation chose; `evaluate` measures the one fitted on the training part.
+            Whether recommendations come from the model refit on all interactions, with the
+            settings chosen on validation; `evaluate` measures the one fitted on the training part.
         epochs
-            Most epochs; None for as many as validation asks for.
+            Most epochs; None leaves it to early stopping.
         minutes
-            Most minutes of training, the search for settings included; None trains until
-            validation says that it is enough. A refit takes up to as long again.
+            Most minutes of training, the search for settings included; None trains until early
+            stopping. A refit takes up to as long again.
         checkpoint
-            Folder of checkpoints; a fit that was interrupted goes on from there.
+            Folder of checkpoints; an interrupted fit resumes from there.
         progress
             Whether a line about the work and the time left is printed every ten seconds, to
             standard error.
@@ -240,8 +240,7 @@ class Recommender:
         k
             Items to return, fewer only where fewer exist.
         text
-            What is wanted, in words. It is read as the items whose titles it describes best. Not
-            with many users.
+            Search text, read as the items whose titles match it best. Not with many users.
         attributes
             Declared columns of the user, ``{"age": 34, "country": "DE"}``, in place of those of
             the data set. With a model that reads them they are enough for a cold-start user. Not
@@ -254,9 +253,9 @@ class Recommender:
             datetime or ISO 8601 text with an offset. Context that derives from the time is that of
             then. Not with many users.
         unknown
-            What a user gets whom the model does not know and who has no history: ``popular``
-            items, an error (``fail``, the default for one user), or, of many users, no rows
-            (``skip``). The default for many is ``popular``.
+            What an unknown user without a history gets: ``popular`` items, an error (``fail``, the
+            default for one user), or, with many users, no rows (``skip``). The default for many is
+            ``popular``.
         options
             ``filters`` (which items may be recommended: `twotower.inference.Filters`),
             ``exclude_seen`` (leave out items of the history, stored or given; None, the default:

@@ -23,23 +23,23 @@ from twotower.factors.scorer import FactorScorer
 from twotower.types import Array, DoubleArray, FloatArray
 
 _HELD: Final = 1 << 25
-"""Numbers of folded-in prefixes that are held at once, 128 MiB; of more, those that the Gram
-matrix rests on are folded in twice."""
+"""Numbers of folded-in prefixes held in memory, 128 MiB; beyond that, the prefixes sampled for the
+Gram matrix are folded in twice."""
 _GRAM_PREFIXES: Final = 500_000
-"""Prefixes that their Gram matrix rests on: its entries are then exact to about 0.2%."""
+"""Prefixes sampled for their Gram matrix, whose entries are then accurate to about 0.2%."""
 _NEXT_TOLERANCE: Final = 1e-5
-"""Relative residual of what comes next, which no later round improves."""
+"""Relative residual of next-item factors, which no later round improves."""
 _STARTED: Final = 65_536
 """Users whose random vectors are held at once."""
 _FOLDED: Final = 16_384
 """Prefixes whose histories are laid out at once."""
 
 Smooth: TypeAlias = Callable[[FloatArray], FloatArray]
-"""Item factors to item factors that borrow from each other."""
+"""Smooths item factors over similar items."""
 
 
 class ALSConfig(Config):
-    """Weighted matrix factorisation of who had what (Hu, Koren and Volinsky, ICDM 2008)."""
+    """Weighted matrix factorisation of implicit feedback (Hu, Koren and Volinsky, ICDM 2008)."""
 
     embedding_dim: int = Field(192, ge=1)
     """Length of a factor."""
@@ -53,25 +53,25 @@ class ALSConfig(Config):
     iterations: int = Field(8, ge=1)
     """Rounds of solving for users, then for items."""
     ramp: float = Field(1.0, ge=1)
-    """The penalty of the first round is divided by this, and rises to the whole of it in equal
-    ratios: a strong penalty then shrinks factors, and does not keep them from growing."""
+    """Divisor of the penalty in the first round; the penalty then rises to its full value
+    geometrically. A strong penalty then shrinks factors instead of keeping them from growing."""
     fold_in_confidence: float = Field(20.0, gt=0)
     """Extra weight of the newest item when a history is folded in."""
     fold_in_regularisation: float | None = Field(None, gt=0)
-    """``regularisation`` of a history that is folded in; None for the same."""
+    """``regularisation`` in the fold-in of a history; None for the same value."""
     recency: float = Field(0.4, gt=0, le=1)
-    """What that weight is multiplied by for each newer item; 1 forgets the order."""
+    """Decay of the fold-in weight per newer item; 1 ignores the order."""
     next_item: bool = False
-    """Whether items are also fitted as what comes next after a history that is folded in."""
+    """Whether to fit separate next-item factors, which score the item after a folded-in history."""
     next_regularisation: float = Field(10.0, gt=0)
-    """As ``regularisation``, for these second factors."""
+    """``regularisation`` of the next-item factors."""
     next_share: float = Field(0.6, ge=0)
-    """How much of the factor that a history is read with is added to the one that scores."""
+    """Share of an item's fold-in factor that is added to its next-item factor."""
     popularity_discount: float = Field(0.1, ge=0)
-    """The factors that score are multiplied by the item's share of interactions to minus this
-    power: squared errors over everything favour popular items more than a ranking should."""
+    """Scoring factors are multiplied by the item's share of interactions to minus this power:
+    squared error over all items favours popular ones more than a ranking should."""
     history_length: int = Field(50, ge=1)
-    """Newest items of a history that are folded in, when second factors are fitted."""
+    """Most recent history items folded in to fit next-item factors."""
 
     @property
     def history_penalty(self) -> float:
@@ -88,9 +88,9 @@ def fit_factors(
 ) -> FloatArray:
     """Item factors of the training interactions, ``(num_items, d)`` in `principal_basis`.
 
-    An item without an interaction gets zeros. How items are numbered makes no difference beyond
-    rounding. ``share`` is that of the users that ``train`` is a sample of: the penalty of items,
-    which then have that share of their interactions, is multiplied by it.
+    An item without interactions gets zeros. The numbering of items makes no difference beyond
+    rounding. ``share`` is the share of users sampled into ``train``: items have that share of their
+    interactions, and their penalty is multiplied by it.
     """
     by_user = interaction_matrix(train, num_items)
     by_item = by_user.T.tocsr()
@@ -104,9 +104,9 @@ def fit_factors(
 
 
 def _started(by_user: csr_array, dim: int, seed: int) -> FloatArray:
-    """``(num_items, d)`` random, but a function of who had an item, not of the item's number.
+    """``(num_items, d)`` random start that depends on an item's users, not on its number.
 
-    Near zero: the first round must not trust the random start.
+    Near zero: the first round must not rely on it.
     """
     rng = np.random.default_rng(seed)
     started = np.zeros((by_user.shape[1], dim), dtype=np.float32)
@@ -121,7 +121,7 @@ def _started(by_user: csr_array, dim: int, seed: int) -> FloatArray:
 def _improve(
     vectors: FloatArray, table: FloatArray, rows: csr_array, penalty: float, config: ALSConfig
 ) -> None:
-    """Half a round, in place: ``vectors`` from the ``table``; both are turned to its basis."""
+    """Half a round, in place: solve ``vectors`` given ``table``; both are rotated to its basis."""
     basis = principal_directions(table)
     turn(table, basis)
     turn(vectors, basis)
@@ -149,9 +149,9 @@ def _of_the_mean(counts: Array) -> DoubleArray:
 def fit_both_factors(
     train: Histories, num_items: int, config: ALSConfig, seed: int = 0, smooth: Smooth | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """The factors that histories are read with, and those that score; both ``(num_items, d)``.
+    """Fold-in factors and scoring factors; both ``(num_items, d)``.
 
-    ``smooth`` changes the first, before anything is read with them.
+    ``smooth`` is applied to the fold-in factors before they are used.
     """
     read = fit_factors(train, num_items, config, seed)
     if smooth is not None:
@@ -162,11 +162,11 @@ def fit_both_factors(
 
 
 def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -> FloatArray:
-    r"""Item factors that score what comes next, ``(num_items, d)`` in the basis of ``factors``.
+    r"""Next-item factors ``(num_items, d)`` in the basis of ``factors``.
 
-    Least squares as it is fitted puts an item near those who have it, whenever they got it. Here
-    every prefix ``h`` of every history is folded in, as it will be at serving time, and item
-    ``i`` gets one more least-squares solution against these vectors :math:`f(h)`,
+    Plain ALS puts an item near its users, whenever they interacted with it. Here every prefix ``h``
+    of every history is folded in, as in serving, and item ``i`` gets another least-squares solution
+    against these vectors :math:`f(h)`,
 
     .. math:: w_i = \arg\min_w \sum_{h \to i} (1 + \alpha)(1 - f(h)^T w)^2
               + \sum_{h \not\to i} (f(h)^T w)^2 + \lambda_i \lVert w \rVert^2
@@ -180,7 +180,7 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
 
 
 def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
-    """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
+    """Factors ``(num_items, d)`` discounted by popularity: `ALSConfig.popularity_discount`."""
     share = _of_the_mean(np.bincount(train.items, minlength=len(factors)))
     return factors * (share**-power)[:, None].astype(np.float32)
 
@@ -194,8 +194,8 @@ def following_factors(
 ) -> FloatArray:
     """The :math:`w_i` of `fit_next_factors` alone, in blocks of prefixes.
 
-    With ``most_prefixes`` a random sample of so many stands for all, for a trial; ``share`` is as
-    in `fit_factors`.
+    ``most_prefixes`` limits them to a random sample, for search trials; ``share`` is as in
+    `fit_factors`.
     """
     prefixes = _Prefixes.of(train, factors, config)
     if most_prefixes is not None and len(prefixes) > most_prefixes:
@@ -243,7 +243,7 @@ def _sampled_gram(prefixes: "_Prefixes", step: int) -> DoubleArray:
 
 @dataclass(frozen=True)
 class _Prefixes:
-    """Beginnings of training histories, and what came next."""
+    """Prefixes of training histories, and the item after each."""
 
     train: Histories
     """The histories."""
@@ -268,13 +268,13 @@ class _Prefixes:
 
     @property
     def following(self) -> Array:
-        """``(prefixes,)`` the item that came next."""
+        """``(prefixes,)`` the next item."""
         following: Array = self.train.items[self.last + 1]
         return following
 
     @property
     def weights(self) -> FloatArray:
-        """``(prefixes,)`` weight of predicting what came next."""
+        """``(prefixes,)`` weight of predicting the next item."""
         learned = self.train.learned
         if learned is None:
             return np.ones(len(self), dtype=np.float32)
@@ -307,7 +307,7 @@ class _Prefixes:
 
 
 def fold_in(factors: FloatArray, config: ALSConfig) -> FoldIn:
-    """What makes user vectors against these factors."""
+    """The fold-in of histories onto these factors."""
     return FoldIn(factors, config.fold_in_confidence, config.recency, config.history_penalty)
 
 

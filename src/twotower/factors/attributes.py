@@ -25,15 +25,15 @@ class AttributeRegression:
 
     With item vectors :math:`V` and the items :math:`c_u` of a user as 0 and 1, the vector whose
     scores are nearest to :math:`c_u` is :math:`(V^T V)^{-1} V^T c_u`. A ridge regression predicts
-    it from the attributes :math:`x_u` of the users with a training history, so that the scores of
-    a user without one are about the popularity of the items among users of like attributes. The
-    intercept is not penalised; the penalty has the least leave-one-out error of the scores.
+    it from the attributes :math:`x_u` of the users with a training history. The scores of a user
+    without one then approximate the popularity of items among users with similar attributes. The
+    intercept is not penalised; the penalty has the lowest leave-one-out error of the scores.
     """
 
     table: FloatArray
-    """``(rows, d)`` what a row of the table of values adds; row 0 is none."""
+    """``(rows, d)`` coefficients of the rows of the table of values; row 0 is none."""
     dense: FloatArray
-    """``(D + 1, d)`` what a number adds; the last row is the intercept."""
+    """``(D + 1, d)`` coefficients of the numbers; the last row is the intercept."""
 
     @classmethod
     def fit(cls, users: Encoded, rows: int, train: Histories, items: FloatArray) -> Self:
@@ -57,7 +57,7 @@ class AttributeRegression:
         gram = (attributes.T @ attributes).toarray()
         sums = attributes.T @ targets
         fits = (_solved(gram, sums, penalty) for penalty in PENALTIES)
-        # Errors of scores: in directions in which items hardly differ an error of a vector is none.
+        # Errors of scores, not vectors: directions in which items hardly differ do not matter.
         scale: DoubleArray = np.linalg.cholesky(gram_of_items).astype(np.float64)
         best = min(fits, key=lambda fit: _left_out_error(attributes, targets, scale, *fit))[0]
         weights = best.astype(np.float32)

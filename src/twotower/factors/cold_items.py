@@ -1,6 +1,6 @@
-"""Vectors of cold items, from the items with like texts.
+"""Vectors of cold-start items, from the factors of items with similar texts.
 
-Training (`twotower.models.sequence`) and serving make them here, in NumPy.
+Used by training (`twotower.models.sequence`) and serving; NumPy only.
 """
 
 import numpy as np
@@ -12,31 +12,29 @@ from twotower.types import Array, BoolArray, FloatArray
 
 
 class ColdItems(Config):
-    """What an item without interactions has in place of a least-squares factor.
+    """Substitute for the least-squares factor of an item without interactions.
 
-    Its own factor is zero, and the factors of the others would keep it out of every list. So it
-    gets the mean factor of the items with the nearest texts that came out at about the same time,
-    and is near their buyers. A mean is shorter than its parts, and a new item has no popularity to
-    show; the scales make up for both. They decide how often new items are shown at the cost of the
-    others.
+    Its own factor is zero, which would keep it out of every list. Instead it gets the mean factor
+    of the items with the nearest texts and a similar release time. A mean is shorter than its
+    parts, and a new item has no popularity; the scales compensate for both. They trade exposure of
+    new items against that of the others.
     """
 
     neighbours: int = Field(6, ge=1)
     """Items whose factors are averaged."""
     release_weight: float = Field(0.2, ge=0)
-    """What nearness of release counts beside the cosine of the texts."""
+    """Weight of release proximity relative to the cosine of the texts."""
     factor_scale: float = Field(0.85, ge=0)
-    """What the mean is multiplied by. Of this and the next, values are fitted on validation where
-    it has enough to say: see `twotower.training.cold_start`."""
+    """Factor on the mean. This and ``tower_scale`` are fitted on validation if it has enough
+    queries: see `twotower.training.cold_start`."""
     tower_scale: float = Field(1.34, ge=0)
-    """What the item tower's unit vector is multiplied by."""
+    """Factor on the item tower's unit vector."""
     cost: float = Field(0.02, ge=0, le=1)
-    """Largest share of NDCG@10 that users who take other items may lose, on validation, by scales
-    that show a twentieth of the catalogue as new items."""
+    """Largest relative loss of validation NDCG@10 for users with other held-out items, when a
+    twentieth of the catalogue simulates new items."""
     exposure: float = Field(0.05, ge=0, le=1)
-    """Largest share of the places of top-10 lists that all items without events may take
-    together, measured on validation users; see `twotower.factors.exposure` for items that are
-    added later."""
+    """Largest share of top-10 list slots for all items without events together, measured on
+    validation users; see `twotower.factors.exposure` for items added later."""
 
     def nearest(
         self, text: FloatArray, table: FloatArray, trained: BoolArray, released: Nearness

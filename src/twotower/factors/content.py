@@ -1,4 +1,4 @@
-"""Content search: items whose titles are like those of the history, with interactions or not."""
+"""Content-based baseline: items with titles similar to those of the history."""
 
 import numpy as np
 
@@ -11,8 +11,8 @@ def content_search(titles: FloatArray) -> FactorScorer:
     """Scores an item by the cosine of its title and the mean title of the history.
 
     ``titles`` are ``(num_items, t)`` float32 of unit length, zero where there is no title. Nothing
-    is fitted and no interaction counted, so that a new item is scored as any other: what a model
-    that reads text has to beat on new items. An item without a title, and every item for an empty
+    is fitted and no interaction counted: new items are scored like any other, which makes this the
+    baseline for text models on new items. An item without a title, and every item for an empty
     history, scores 0.
     """
 

@@ -23,13 +23,13 @@ class EASE:
     r"""Scores an item by a learned weight from each item of the history.
 
     The weights minimise the squared error of rebuilding the interaction matrix (binary, or of
-    the square roots of the events' weights) from itself, with no item allowed to explain itself
+    the square roots of the events' weights) from itself, with no item predicting itself
     (Steck, *Embarrassingly shallow autoencoders for sparse data*, WWW 2019):
 
     .. math:: P = (X^T X + \lambda I)^{-1}, \quad B_{ij} = -P_{ij} / P_{jj}, \quad B_{jj} = 0
 
     The matrix is inverted in place, in single precision: its peak memory is
-    ``4 * bought items ** 2`` bytes and little more. A new user is scored as any other.
+    little more than ``4 * bought items ** 2`` bytes. A new user is scored like any other.
     """
 
     weights: FloatArray | sparse.csr_array
@@ -54,7 +54,7 @@ class EASE:
         Parameters
         ----------
         regularisation
-            ``λ``: the larger, the less is believed of items with few interactions.
+            ``λ``: larger values shrink the weights of items with few interactions more.
         links
             Strongest weights to keep of each item in a history, by absolute value; None keeps
             all. The weights are then sparse, which holds less memory and scores faster.

@@ -58,7 +58,7 @@ def bounding_scale(known: FloatArray, cold: FloatArray, share: float) -> float:
 
 @dataclass(frozen=True)
 class ListBars:
-    """What an added item has to beat to be in a list: known users and their lists' last scores."""
+    """Scores that an added item has to beat: the last score in each of some users' lists."""
 
     users: FloatArray
     """``(queries, d)`` float32 vectors of users that were drawn from those with a history."""
@@ -72,9 +72,8 @@ class ListBars:
     def scales(self, vectors: FloatArray, added: int = 0) -> tuple[FloatArray, FloatArray]:
         """``(m,)`` factors up to 1 of new items' vectors ``(m, d)``, and lists without them.
 
-        Each item is in at most as large a share of the lists as an item of the catalogue is on
-        average, or as its part of ``share`` allows where that is more. So many were ``added``
-        before.
+        The share of lists with each item is bounded by that of an average catalogue item, or by the
+        item's part of ``share`` if that is more. ``added`` items were added before.
 
         Returns
         -------

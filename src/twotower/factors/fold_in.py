@@ -1,6 +1,6 @@
-"""Fold-in: the vector of a user that least squares gives for a history, without training.
+"""Fold-in: least-squares user vectors from histories, without training.
 
-Training (`twotower.factors.als`) and serving solve the same small systems here, in NumPy.
+Used by training (`twotower.factors.als`) and serving; NumPy only.
 """
 
 from collections.abc import Iterator
@@ -36,10 +36,10 @@ _NEGLIGIBLE: Final = 1e-4
 
 
 def principal_basis(table: FloatArray) -> FloatArray:
-    """The same vectors, ``(n, d)``, turned so that their Gram matrix is diagonal.
+    """The same vectors, ``(n, d)``, rotated to make their Gram matrix diagonal.
 
-    Dot products stay as they are, the columns come in falling order of their squared norm, and
-    solving against all items costs a division by it.
+    Dot products are unchanged, columns are in descending order of their squared norm, and solving
+    against all items is a division by it.
     """
     return table @ principal_directions(table)
 

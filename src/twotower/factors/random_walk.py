@@ -27,11 +27,11 @@ class WalkConfig(Config):
     """
 
     user_power: float = Field(0.5, ge=0)
-    """``a``: how much less a user of many items says."""
+    """``a``: how strongly users with many items are down-weighted."""
     history_power: float = Field(0.6, ge=0)
-    """``b``: how much less a popular item of the history says."""
+    """``b``: how strongly popular history items are down-weighted."""
     popularity_power: float = Field(0.4, ge=0)
-    """``c``: how much popular items are held back."""
+    """``c``: how strongly popular candidates are down-weighted."""
     sharpness: float = Field(1.0, gt=0)
     """``q``: above 1 a strong link counts for more than several weak ones (case amplification,
     Breese et al., UAI 1998)."""
@@ -41,7 +41,7 @@ class WalkConfig(Config):
 class RandomWalk:
     """Scores an item by the walks that lead to it from the items of the history.
 
-    Nothing is trained, and the user is described by the history alone.
+    Nothing is trained, and a user is represented by the history alone.
     """
 
     similarity: sparse.csr_array

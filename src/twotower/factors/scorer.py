@@ -45,9 +45,9 @@ class FactorScorer:
     encode: Callable[[Queries], FloatArray]
     """Makes ``(queries, dim)`` float32 user vectors; it captures a model's frozen weights."""
     reads_context: tuple[str, ...] = ()
-    """Declared columns of the log that it reads of a query."""
+    """Declared columns of the log that it reads from a query."""
     tower_dim: int | None = None
-    """First columns of the vectors, which towers make; None for all."""
+    """Number of leading dimensions made by towers; None for all."""
     time_context: tuple[str, ...] = ()
     """Those of ``reads_context`` that derive from the time of the request."""
 
@@ -101,8 +101,8 @@ def history_sums(histories: Histories, table: FloatArray) -> FloatArray:
 def trained_items(train: Histories, num_items: int) -> BoolArray:
     """``(num_items,)`` whether training has an event of the item.
 
-    The row of an item that has none is as it was drawn, or pushed about as a negative: it says
-    nothing of the item, and no ranking may rest on it.
+    Without one, an item's row is its random start, or was only moved as a negative: it carries no
+    information and must not be used for ranking.
     """
     return np.bincount(train.items, minlength=num_items) > 0
 

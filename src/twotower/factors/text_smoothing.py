@@ -13,21 +13,21 @@ from twotower.types import Array, BoolArray, FloatArray
 
 _BLOCK: Final = 4096
 _POOL: Final = 200
-"""Nearest texts among which other things may say who is nearest."""
+"""Nearest texts that `Nearness` re-ranks."""
 _SPARE: Final = 32
 """Over-fetch: neighbours beyond those wanted, since some are not eligible."""
 _NO_ITEM: Final = -1
 
 
 class Nearness(NamedTuple):
-    """What counts beside the cosine of two texts: the inner product of other vectors of the two."""
+    """Similarity added to the cosine of two texts: the inner product of two other vectors."""
 
     asking: FloatArray
     table: FloatArray
     """``(m, w)`` of those that ask, and ``(n, w)`` of those that are found."""
 
     def weighed(self, weight: float) -> Self:
-        """The same, counting so much."""
+        """A copy with this weight."""
         return self._replace(asking=np.float32(weight) * self.asking)
 
 
@@ -41,10 +41,10 @@ def nearest_texts(
 ) -> Array:
     """``(m, count)`` int64: for texts ``(m, t)``, the nearest rows of ``table`` ``(n, t)``.
 
-    By cosine, nearest first, among the rows that are ``eligible`` ``(n,)``, of which a text that
-    is itself row ``own[i]`` of the table ``(m,)`` is none. With ``nearness``, that and the cosine
-    say which of the 200 nearest texts are the nearest. Fewer columns where there are fewer
-    eligible; -1 throughout where there is no text (a zero vector) or no eligible row.
+    By cosine, nearest first, among the ``eligible`` ``(n,)`` rows, excluding each text's own row
+    ``own[i]`` ``(m,)``. With ``nearness``, the 200 nearest texts are re-ranked by the sum of both
+    similarities. Fewer columns if fewer rows are eligible; -1 throughout for a missing text (a zero
+    vector) or without eligible rows.
     """
     import faiss
 
@@ -74,7 +74,7 @@ def nearest_texts(
 
 
 def _reordered(near: Array, cosines: FloatArray, asking: FloatArray, table: FloatArray) -> Array:
-    """Rows ``(m, pool)`` in the order of the cosine and what counts beside it."""
+    """Rows ``(m, pool)`` in the order of the cosine plus `Nearness`."""
     nearness = np.einsum("mw,mpw->mp", asking, table[near])
     order = np.argsort(-(cosines + nearness), axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1)
@@ -88,14 +88,14 @@ def mean_of(table: FloatArray, rows: Array) -> FloatArray:
 
 
 class TextSmoothing(Config):
-    r"""What an item's least-squares factor borrows from those of items that read like it.
+    r"""Smoothing of least-squares factors over items with similar texts.
 
-    An item with few events has a factor that is mostly chance. With ``n`` events it gets
+    The factor of an item with few events is mostly noise. With ``n`` events it becomes
 
     .. math:: f_i + \frac{k}{n_i + k} \cdot \frac{1}{|N_i|} \sum_{j \in N_i} f_j
 
-    over the nearest texts :math:`N_i` of about the same time, which is a prior by description that
-    purchases outweigh.
+    over the nearest texts :math:`N_i` of about the same release: a text-based prior that
+    interactions outweigh.
     """
 
     neighbours: int = Field(5, ge=1)
@@ -103,12 +103,12 @@ class TextSmoothing(Config):
     events: float = Field(30.0, ge=0)
     """:math:`k`: with so many events an item borrows half of the mean."""
     release_weight: float = Field(0.2, ge=0)
-    """What nearness of release counts beside the cosine of the texts."""
+    """Weight of release proximity relative to the cosine of the texts."""
 
     def nearest(self, text: FloatArray, release: FloatArray, events: Array) -> Array:
-        """Whom each item with an event borrows from, as `nearest_texts` gives it.
+        """Neighbours of each item with an event, as from `nearest_texts`.
 
-        That takes as long as the square of the number of items, and is the same for all factors.
+        Takes time quadratic in the number of items; the result is the same for all factors.
 
         Parameters
         ----------

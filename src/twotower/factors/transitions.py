@@ -1,4 +1,4 @@
-"""Transitions: which items came soon after which, counted."""
+"""Item-to-item transition counts: which items soon follow which."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ half."""
 REACH: Final = 6
 """Events after an item that count as coming soon."""
 SHRINKAGE: Final = 20.0
-"""Added to an item's events, so that one chance pair of rare items is no strong link."""
+"""Added to an item's events: a single chance pair of rare items must not be a strong link."""
 LINKS: Final = 200
 """Strongest transitions that are kept of each item."""
 

@@ -1,4 +1,4 @@
-"""Declared columns as inputs of a tower: one encoder for each kind, fitted on known rows."""
+"""Encoders of declared columns as tower inputs: one per kind, fitted on training rows."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ MOST_VALUES: Final = 2000
 BUCKETS: Final = 512
 """Rows that all other values share, by a hash of the value, where there are more."""
 LEAST_COUNT: Final = 2
-"""Rows of training that a value must stand in; a rarer one is unknown, which so is learned."""
+"""Fewest training rows of a value; rarer values count as unknown, which trains that row too."""
 MOST_PARTS: Final = 16
 """Parts of a list that are read."""
 TEXT_COMPONENTS: Final = 32
@@ -49,7 +49,7 @@ class Encoded(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Place of the column that each part of `Encoded` is of."""
+    """Index of the column that each part of `Encoded` belongs to."""
 
     codes: OffsetArray
     """``(S,)`` int64."""
@@ -58,7 +58,7 @@ class Slots(NamedTuple):
 
 
 class FitContext(NamedTuple):
-    """What encoders are fitted with, beside the values of known rows."""
+    """Inputs for fitting encoders, in addition to the values of training rows."""
 
     moment: float | None
     """Time of the newest training event in milliseconds, or None where the log has no times."""

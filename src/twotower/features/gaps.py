@@ -1,4 +1,4 @@
-"""Time between events, as a user tower reads it."""
+"""Codes of the time between events, as user tower inputs."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from twotower.data import Histories, Queries
 from twotower.types import Array, OffsetArray
 
 UNKNOWN: Final = 0
-"""Code of a gap of which an end is not known."""
+"""Code of a gap with an unknown start or end."""
 GAP_CODES: Final = 32
 """Codes there are: unknown, under a second, and each doubling from there, up to 34 years."""
 _SECOND: Final = 1000
@@ -36,9 +36,9 @@ def has_times(histories: Histories) -> bool:
 def query_gaps(queries: Queries, width: int) -> OffsetArray:
     """``(queries, width)`` codes of the gap behind each event of `Histories.padded`.
 
-    Behind the newest event it is the gap to the request, `UNKNOWN` where the queries have no
-    times; behind an event before it, that to the event which came next. Histories without
-    timestamps are `UNKNOWN` throughout, as is the padding.
+    After the newest event it is the gap to the request, `UNKNOWN` if the queries have no times;
+    after an earlier event, the gap to the next event. Histories without timestamps are `UNKNOWN`
+    throughout, as is the padding.
     """
     recent = queries.histories.last(width)
     codes = np.full((len(queries), width), UNKNOWN, dtype=np.int64)

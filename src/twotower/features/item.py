@@ -33,9 +33,9 @@ class ItemFeatures:
     """Standardised features of every catalogue item, and their transform for new items."""
 
     values: FloatArray
-    """``(num_items, 15)`` float32, columns `ITEM_FEATURES`. What is unknown of an item is the mean,
-    0: its price (with ``price_missing`` set), and everything that is counted in training for an
-    item that training never saw."""
+    """``(num_items, 15)`` float32, columns `ITEM_FEATURES`. Unknown values are the mean, 0: a
+    missing price (with ``price_missing`` set), and all training counts of an item without training
+    events."""
     standardiser: Standardiser
     """Fitted on the catalogue's items."""
     categories: tuple[str, ...]
@@ -49,8 +49,8 @@ class ItemFeatures:
     def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:
         """Fit on the training interactions and the catalogue, whose row ``i`` is item ``i``.
 
-        What the source lacks altogether is 0 throughout. With `notices`, for models that read all
-        of them, it is logged, once per feature.
+        Features that the source lacks entirely are 0 throughout. With `notices`, for models that
+        read all features, this is logged once per feature.
         """
         categories = frequent_categories(catalogue)
         if notices and not categories:

@@ -26,12 +26,12 @@ def releases(rows: pl.DataFrame, unknown: float = float("nan")) -> DoubleArray:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOrder:
-    r"""Places of releases among those that training knows, from 0, the oldest, to 1, the newest.
+    r"""Ranks of releases among those of training items, from 0, the oldest, to 1, the newest.
 
-    Only the order counts, so that a catalogue may use any unit, and later releases count as the
-    newest. A place :math:`p` is given to a model as
+    Only the order counts: a catalogue may use any unit, and later releases count as the newest. A
+    rank :math:`p` is encoded for a model as
     :math:`\cos 2^k \pi p,\ \sin 2^k \pi p` for :math:`k = 0 \dots 3`, each halved: the inner
-    product of two of these unit vectors falls from 1 with the distance of their places, steeply at
+    product of two of these unit vectors falls from 1 with the distance of their ranks, steeply at
     first.
     """
 
@@ -44,7 +44,7 @@ class ReleaseOrder:
         return cls(np.sort(released[trained & ~np.isnan(released)]))
 
     def places(self, released: DoubleArray) -> DoubleArray:
-        """``(m,)`` in the middle of those that came out at the same time; NaN where unknown."""
+        """``(m,)`` ranks, the middle one for equal release times; NaN where unknown."""
         if not len(self.known):
             return np.full(len(released), np.nan)
         earlier, later = (np.searchsorted(self.known, released, side) for side in ("left", "right"))

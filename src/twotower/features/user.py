@@ -28,7 +28,7 @@ BLOCK: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """Standardised features of histories, of anonymous users too: they do not rest on ids."""
+    """Standardised features of histories; independent of ids, so anonymous users have them too."""
 
     item_table: FloatArray
     """``(num_items, 12)`` float32, what an event adds to its row's sums: log price (0 where
@@ -42,8 +42,8 @@ class UserFeatures:
     def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:
         """Fit on the training interactions and the catalogue, whose row ``i`` is item ``i``.
 
-        What the source lacks altogether is 0 throughout. With `notices`, for models that read all
-        of them, it is logged, once per feature.
+        Features that the source lacks entirely are 0 throughout. With `notices`, for models that
+        read all features, this is logged once per feature.
         """
         popularity = log_popularity(train, catalogue.height)
         item_table = _item_rows(catalogue, popularity, frequent_categories(catalogue))

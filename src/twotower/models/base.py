@@ -1,4 +1,4 @@
-"""Interface of models to the training loop and evaluation, and batches."""
+"""Base classes of models, training batches and embeddings: interface to training and serving."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -38,24 +38,24 @@ _NO_VALUES = torch.empty(0)
 
 
 class ContextBuilder(Protocol):
-    """Makes the history side of examples: what a user had before each event."""
+    """Builds the history inputs of training examples: the user's items before each event."""
 
     def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
         """Histories ``(B, L)``, lengths ``(B,)`` and features ``(B, F)`` before each event."""
 
 
 def no_context(events: Array) -> tuple[Array, Array, FloatArray]:
-    """The context of a model that knows a user by id alone."""
+    """The context of a model that represents users by their ids alone."""
     size = len(events)
     empty = np.zeros((size, 0), dtype=np.int64)
     return empty, np.zeros(size, dtype=np.int64), np.zeros((size, 0), dtype=np.float32)
 
 
 class Batch(NamedTuple):
-    """Training examples: who, what came before, what came next, and what did not.
+    """A batch of training examples: users, histories, positives and negatives.
 
-    ``B`` examples, ``M`` negatives of each and ``S`` of all of them together (0 where there are
-    none), ``L`` history positions (0 where the model reads none), ``F`` user features.
+    ``B`` examples, ``M`` negatives per example and ``S`` shared negatives (0 if there are none),
+    ``L`` history positions (0 if the model reads no history), ``F`` user features.
     """
 
     users: Tensor
@@ -63,12 +63,12 @@ class Batch(NamedTuple):
     positives: Tensor
     """``(B,)`` int64 item index."""
     log_q: Tensor
-    """``(B,)`` float32 log of how often each positive is a candidate of another example, in
-    units of the batch size: see `twotower.training.negatives.base`."""
+    """``(B,)`` float32 log of the expected number of times that each positive is a candidate of
+    another example, in units of the batch size: see `twotower.training.negatives.base`."""
     negatives: Tensor
-    """``(B, M)`` int64 item index, -1 where an example has fewer."""
+    """``(B, M)`` int64 item index, padded with -1 for examples with fewer negatives."""
     histories: Tensor
-    """``(B, L)`` int64 item index + 1, oldest first, 0 behind the last."""
+    """``(B, L)`` int64 item index + 1, oldest first, padded with 0 at the end."""
     lengths: Tensor
     """``(B,)`` int64 number of history positions in use."""
     features: Tensor
@@ -82,34 +82,34 @@ class Batch(NamedTuple):
     in_batch: bool = False
     """Whether the other positives of the batch are negatives too."""
     positions: Tensor = _NO_IDS
-    """``(B,)`` int64 where all places of ``S`` histories ``(S, L)`` are examples: the place, in
-    row-major order, after which each example asks. ``histories`` and ``lengths`` then have
-    ``S`` rows."""
+    """``(B,)`` int64, for models trained on every position of ``S`` histories ``(S, L)``: the
+    position, in row-major order, whose next item each example predicts. ``histories`` and
+    ``lengths`` then have ``S`` rows."""
     weights: Tensor = _NO_VALUES
-    """``(B,)`` float32 what each example counts in the loss, or empty where all count alike."""
+    """``(B,)`` float32 weight of each example in the loss, or empty for equal weights."""
     gaps: Tensor = _NO_IDS
-    """``(S, L)`` int64 codes of the time from each history position to the item that came next,
-    see `twotower.features.gaps`; nothing where the log has no times."""
+    """``(S, L)`` int64 codes of the time from each history position to the next item, see
+    `twotower.features.gaps`; empty if the log has no timestamps."""
     contexts: Tensor = _NO_IDS
-    """``(S, L)`` int64 row + 1 of the context of the item that came next after each history
-    position, 0 behind the last; nothing where no column of the log is declared."""
+    """``(S, L)`` int64 row + 1 of the context of the item after each history position, padded
+    with 0 at the end; empty if no column of the log is declared."""
 
 
 class Embeddings(NamedTuple):
-    """What a model makes of a batch; all that a loss gets to see."""
+    """Embeddings of a batch: a model's output and a loss's only input."""
 
     query: Tensor
     """``(B, d)``"""
     positive: Tensor
     """``(B, d)``"""
     negative: Tensor
-    """``(B, M, d)``, anything where ``negative_ids`` is -1."""
+    """``(B, M, d)``, undefined where ``negative_ids`` is -1."""
     shared: Tensor
     """``(S, d)``"""
     users: Tensor
     """``(B,)`` int64 user index."""
     positive_ids: Tensor
-    """``(B,)`` int64 item index of each positive, to recognise the same item in a batch."""
+    """``(B,)`` int64 item index of each positive, to detect accidental hits in a batch."""
     negative_ids: Tensor
     """``(B, M)`` int64 item index, -1 for no item."""
     shared_ids: Tensor
@@ -123,7 +123,7 @@ class Embeddings(NamedTuple):
     in_batch: bool
     """Whether the other positives of the batch are negatives too."""
     squared_norm: Tensor
-    """Scalar: half the squared norm of the looked-up table rows, a mean over examples."""
+    """Scalar: half the squared norm of the looked-up table rows, averaged over examples."""
     weights: Tensor = _NO_VALUES
     """As `Batch.weights`."""
 
@@ -137,7 +137,7 @@ class Embeddings(NamedTuple):
         shared: Tensor,
         squared_norm: Tensor,
     ) -> Self:
-        """Vectors, with what the batch says about them."""
+        """Combine vectors with the ids, log-q and weights of their batch."""
         return cls(
             query, positive, negative, shared,
             batch.users, batch.positives, batch.negatives, batch.shared,
@@ -147,51 +147,51 @@ class Embeddings(NamedTuple):
 
 
 class ServedTowers(NamedTuple):
-    """Towers as ONNX models, and the tables that they read, as a bundle holds them."""
+    """Towers as ONNX models, with the tables that they read, as stored in a bundle."""
 
     user_tower: bytes
     item_tower: bytes
     user_table: FloatArray
     """``(num_users + 1, u)``; row 0 is the unknown user."""
     unknown_id: FloatArray
-    """``(d,)`` id embedding of an item that training never saw."""
+    """``(d,)`` id embedding of a cold-start item."""
     history_length: int = 0
-    """Newest items that the user tower reads."""
+    """Number of most recent items that the user tower reads."""
     history_table: FloatArray | None = None
-    """``(num_items + 1, h)`` what the user tower reads of each item; row 0 is padding."""
+    """``(num_items + 1, h)`` item vectors that the user tower reads; row 0 is padding."""
     history_projection: FloatArray | None = None
-    """``(t, h)`` text vector of a new item to its row of the history table."""
+    """``(t, h)`` map from a new item's text vector to its row of the history table."""
     history_is_vector: bool = False
-    """Whether the row of the history table is the item tower's own vector."""
+    """Whether the rows of the history table are the item tower's own vectors."""
     vector_projection: FloatArray | None = None
-    """``(d, k)`` item tower's vector to its part of the indexed vector."""
+    """``(d, k)`` map from the item tower's vector to its part of the indexed vector."""
     factors: FloatArray | None = None
-    """``(num_items, f)`` least-squares factors that histories are folded in on."""
+    """``(num_items, f)`` least-squares item factors for the fold-in of histories."""
     fold_in: FoldInInfo | None = None
-    """How they are folded in."""
+    """Settings of the fold-in."""
     cold_scale: float = 1.0
-    """What the vector of an item that training never saw is multiplied by."""
+    """Factor on the vector of an item without training events."""
     columns: "ServedEncoders | None" = None
-    """What encodes declared columns, or None where the towers read none."""
+    """Encoders of declared columns, or None if the towers read none."""
     exposure: float | None = None
-    """Largest share of recommended places for such items, or None for no bound."""
+    """Largest share of recommendation slots for such items, or None for no bound."""
 
 
 class ServedEncoders(NamedTuple):
-    """What encodes the declared columns of items, users and requests, and the encoded users."""
+    """Encoders of the declared columns of items, users and requests, and the encoded users."""
 
     items: ColumnEncoders
     users: ColumnEncoders
     user_rows: Encoded
-    """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
+    """``(users + 1,)`` rows; row 0 is a user without any known column."""
     regression: AttributeRegression | None
-    """Vectors of users without a history, or None without columns of users."""
+    """Predicts vectors of users without a history; None without user columns."""
     context: ColumnEncoders
-    """What encodes the context of a request; empty where the user tower reads none."""
+    """Encoders of the request context; empty if the user tower reads none."""
 
 
 class TeacherVectors(Protocol):
-    """A trained model that another one starts from."""
+    """A trained model that another model is initialised from."""
 
     @property
     def own_vectors(self) -> tuple[FloatArray, FloatArray]:
@@ -201,13 +201,13 @@ class TeacherVectors(Protocol):
 class RetrievalModule(nn.Module):
     """A trainable model: `forward` for the loss, `scorer` for evaluation, `export` for serving.
 
-    All else has a default: a family overrides what it needs.
+    Every other method has a default that a family overrides as needed.
     """
 
     example_source: ClassVar[str] = "events"
-    """What an epoch draws from: a name in `twotower.training.examples.EXAMPLE_SOURCES`."""
+    """Source of training examples: a name in `twotower.training.examples.EXAMPLE_SOURCES`."""
     in_order: bool = True
-    """Of a model of sequences, whether the order of histories says anything: see
+    """For sequence models, whether the order of histories carries information: see
     `twotower.training.sequences.SequenceExamples`."""
 
     def forward(self, batch: Batch) -> Embeddings:
@@ -219,15 +219,15 @@ class RetrievalModule(nn.Module):
         raise NotImplementedError
 
     bounds_cold_items: ClassVar[bool] = False
-    """Whether it is a `twotower.training.cold_start.ColdItemModel`."""
+    """Whether this is a `twotower.training.cold_start.ColdItemModel`."""
 
     @property
     def history_length(self) -> int:
-        """Newest items of a history that are read; 0 where none are."""
+        """Number of most recent history items that are read; 0 if none are."""
         return 0
 
     def context(self, train: Histories) -> ContextBuilder:  # noqa: ARG002
-        """What a batch holds of the history before each event; nothing by default."""
+        """The builder of each event's history inputs; no history by default."""
         return no_context
 
     def before_fit(
@@ -236,7 +236,7 @@ class RetrievalModule(nn.Module):
         """Prepare for gradient training, for example by closed-form factors."""
 
     def before_step(self, step: int) -> None:
-        """Change what depends on how far training is, before a step; counted from 0."""
+        """Update anything that is scheduled by step number, before each step; counted from 0."""
 
     def after_fit(
         self, train: Histories, validate: Callable[["RetrievalModule"], float]
@@ -245,7 +245,7 @@ class RetrievalModule(nn.Module):
 
         Returns
         -------
-        What was chosen by it, and its value, by name; kept with the model.
+        What was chosen by validation, with its metric, by name; saved with the model.
         """
         del train, validate
         return {}
@@ -253,27 +253,27 @@ class RetrievalModule(nn.Module):
     def after_refit(self, train: Histories, evaluated: Self | None) -> None:
         """Finish after gradient training without a validation part.
 
-        What `after_fit` chose on validation is taken from the ``evaluated`` module of a refit; with
-        None there never was a validation part, and the settings' own values hold.
+        A refit copies what `after_fit` chose on validation from the ``evaluated`` module. None
+        means that there never was a validation part: the configured values are kept.
         """
 
     def without_cold_items(self) -> AbstractContextManager[None]:
-        """Meanwhile items without a training event take no place in a list, where that is known."""
+        """Context that keeps items without training events out of lists, where supported."""
         return nullcontext()
 
     def towers_alone(self) -> AbstractContextManager[None]:
-        """Meanwhile the scorer has only what gradient steps train; all of it by default."""
+        """Context in which the scorer uses only the gradient-trained parts; all by default."""
         return nullcontext()
 
     def export(self, num_users: int) -> ServedTowers:  # noqa: ARG002
-        """What serving needs; `InputError` for a family that cannot be served."""
+        """Towers and tables for serving; `InputError` for a family that cannot be served."""
         raise InputError(
             f"{type(self).__name__} has no towers to serve",
             "take one that has, such as two-tower",
         )
 
     def gate_weights(self) -> dict[str, dict[str, float]]:
-        """What each part weighs in each tower, where there are learned gates."""
+        """Weight of each part in each tower; empty without learned gates."""
         return {}
 
 
@@ -281,13 +281,13 @@ ItemInput: TypeAlias = Literal["text", "image"]
 
 
 class ModelInputs(NamedTuple):
-    """What a family builds its module from; whatever it fits, it fits on ``dataset.train``."""
+    """Inputs to `ModelFamily.build`; anything fitted is fitted on ``dataset.train`` alone."""
 
     dataset: Dataset
     text: FloatArray | None = None
     """``(num_items, t)`` unit text embeddings, for a family that needs them."""
     image: FloatArray | None = None
-    """``(num_items, m)`` unit image embeddings, zero where an item has none."""
+    """``(num_items, m)`` unit image embeddings, zero for an item without an image."""
 
 
 class ModelFamily(Config):
@@ -295,26 +295,26 @@ class ModelFamily(Config):
 
     kind: str
     embedding_dim: int
-    """Length of the vectors that a loss sees."""
+    """Dimension of the vectors passed to the loss."""
     has_towers: ClassVar[bool] = False
     """Whether its module can be exported and served."""
 
     @property
     def inputs_needed(self) -> frozenset[ItemInput]:
-        """Which item embeddings `build` wants beside the data set."""
+        """Item embeddings that `build` needs in addition to the data set."""
         return frozenset()
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Names of models that must be trained before this one."""
+        """Names of models that must be trained first."""
         return ()
 
     def with_chosen(self, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
-        """The same with what was chosen for a data set before training, see `Trained.chosen`."""
+        """A copy with the settings chosen for a data set before training, see `Trained.chosen`."""
         return self
 
     def sized(self, facts: LogFacts) -> Self:  # noqa: ARG002
-        """The same with the sizes that follow from the log; unchanged by default."""
+        """A copy with sizes derived from the log; unchanged by default."""
         return self
 
     def build(self, inputs: ModelInputs) -> RetrievalModule:
@@ -324,7 +324,7 @@ class ModelFamily(Config):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode within, and the mode that it was in afterwards."""
+    """Context in which ``module`` is in eval mode; restores its mode afterwards."""
     was_training = module.training
     module.eval()
     try:
@@ -339,9 +339,9 @@ def half_squared_norm(examples: int, *rows: Tensor) -> Tensor:
 
 
 def split_items(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors ``(B * (1 + M) + S, d)`` as positives, negatives and shared negatives.
+    """Split vectors ``(B * (1 + M) + S, d)`` into positives, negatives and shared negatives.
 
-    A split, not three slices: the gradient of a slice is a table of zeros of the whole's size.
+    Uses a split, not three slices: the gradient of each slice is a zero tensor of the full size.
     """
     size, count = batch.negatives.shape
     own, shared = torch.split(rows, [size * (1 + count), len(batch.shared)])
@@ -350,6 +350,6 @@ def split_items(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def wanted_items(batch: Batch) -> Tensor:
-    """``(B * (1 + M) + S,)`` items of a batch, -1 for no item, as `split_items` takes them."""
+    """``(B * (1 + M) + S,)`` items of a batch in the order of `split_items`, -1 for no item."""
     own = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
     return torch.cat([own.flatten(), batch.shared])

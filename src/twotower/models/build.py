@@ -1,4 +1,4 @@
-"""Model families by kind, and from a family's settings to an untrained module."""
+"""Registry of model families, and construction of an untrained module from its settings."""
 
 from typing import Annotated, Final
 
@@ -21,12 +21,12 @@ MODELS: Final = ConfigRegistry(
         "sequence": "twotower.models.sequence_towers:SequenceConfig",
     },
 )
-"""Every model family; other packages add theirs by entry points."""
+"""All model families; other packages add theirs through entry points."""
 
 _PLURAL: Final = {"text": "text", "image": "images"}
 
 ModelConfig = Annotated[ModelFamily, BeforeValidator(MODELS.parse), SerializeAsAny()]
-"""Settings of any family, told apart by ``kind``."""
+"""Settings of any family, discriminated by ``kind``."""
 
 
 def build_model(
@@ -35,14 +35,14 @@ def build_model(
     text: FloatArray | None = None,
     image: FloatArray | None = None,
 ) -> RetrievalModule:
-    """Make the module; whatever it is fitted on is the training part alone.
+    """Make the untrained module; anything fitted is fitted on the training part alone.
 
     Parameters
     ----------
     text
-        ``(num_items, t)`` text embeddings, where `ModelFamily.inputs_needed` has ``text``.
+        ``(num_items, t)`` text embeddings, if `ModelFamily.inputs_needed` has ``text``.
     image
-        ``(num_items, m)`` image embeddings, zero where there is none, where it has ``image``.
+        ``(num_items, m)`` image embeddings, if it has ``image``; zero for items without one.
 
     Raises
     ------

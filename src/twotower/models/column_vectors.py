@@ -1,4 +1,4 @@
-"""Declared columns of a row, and of the context of a request, as one vector."""
+"""Embedding of declared item, user and request-context columns as one vector."""
 
 from typing import Final
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from twotower.features.declared_columns import ColumnEncoders, Encoded, Slots
 
 INPUTS: Final = ("codes", "weights", "dense")
-"""Names of what it reads, in order, as the towers' graphs have them."""
+"""Input names, in order, as in the exported towers' graphs."""
 _INIT_STD: Final = 0.05
 HIDDEN: Final = 0.1
-"""Share of requests whose context is hidden in training, of columns of the others, and of rows
-whose columns add nothing."""
+"""Dropout in training: share of requests with their whole context hidden, of columns hidden in
+the other requests, and of item or user rows with all their columns hidden."""
 
 
 class ColumnVectors(nn.Module):
-    """The sum of each column's embedding: of its values in one table, or of its numbers.
+    """Sum of the columns' embeddings: categories from one table, numbers through a linear map.
 
-    A layer over the columns' embeddings side by side would be the same map, with more weights. In
-    training the columns of a row add nothing now and then, so that one training makes a model that
-    can do with and without them (Neverova et al., *ModDrop*, TPAMI 2016).
+    A layer over the concatenated embeddings would be the same map with more weights. In training
+    all columns of a random share of rows are hidden: the trained model then works with and
+    without them (Neverova et al., *ModDrop*, TPAMI 2016).
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class ColumnVectors(nn.Module):
 
 
 class RequestContext(nn.Module):
-    """What is added to the state of a user for the context of a request; nothing at first.
+    """Vector added to a user's state for the context of a request; initialised to zero.
 
-    In training a column is hidden now and then, and all columns of a request are, so that the tower
-    answers requests that leave some or all of them out.
+    Training hides single columns, or all columns of a request, at random, to prepare the tower
+    for requests that leave some or all of them out.
 
     Parameters
     ----------
     encoders
         Fitted on the context of training events.
     encoded
-        ``(contexts + 1,)`` rows; row 0 is a request of which nothing is known.
+        ``(contexts + 1,)`` rows; row 0 is a request without any known context.
     slots
-        Which column each code and number of a row is of.
+        The column that each code and number of a row belongs to.
     dim
         Width of the state.
     """
@@ -81,12 +81,12 @@ class RequestContext(nn.Module):
         return vectors
 
     def of_rows(self, rows: Tensor) -> Tensor:
-        """Rows of the contexts, of any shape, 0 where nothing is known, to ``(..., dim)``."""
+        """Context rows of any shape (0 for an unknown context) to ``(..., dim)``."""
         vectors: Tensor = self(*self.inputs(rows.flatten()))
         return vectors.reshape(*rows.shape, -1)
 
     def inputs(self, rows: Tensor) -> list[Tensor]:
-        """What `forward` reads of rows ``(B,)``; in training with some of it hidden."""
+        """Inputs of `forward` for rows ``(B,)``; in training some are hidden at random."""
         of_columns = rows[:, None].expand(-1, self._columns)
         if self.training:
             hidden = torch.rand(of_columns.shape, device=rows.device) < HIDDEN
@@ -102,7 +102,7 @@ class RequestContext(nn.Module):
 
 
 def examples(like: Encoded, prefix: str = "") -> dict[str, Tensor]:
-    """Inputs of one row by name, for the export of a tower."""
+    """Example inputs of one row by name, for exporting a tower."""
     return {
         f"{prefix}codes": torch.zeros(1, like.codes.shape[1], dtype=torch.int64),
         f"{prefix}weights": torch.zeros(1, like.weights.shape[1]),

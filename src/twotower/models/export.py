@@ -14,7 +14,7 @@ OPSET: Final = 17
 FREE: Final[Mapping[str, str]] = {
     "history": "positions", "gaps": "positions", "ids": "pieces", "mask": "pieces",
 }  # fmt: skip
-"""Names of inputs whose second dimension is free too → its name."""
+"""Inputs whose second dimension is dynamic too → name of that dimension."""
 
 
 def exported(tower: nn.Module, example: Mapping[str, Tensor]) -> bytes:
@@ -23,8 +23,8 @@ def exported(tower: nn.Module, example: Mapping[str, Tensor]) -> bytes:
     Parameters
     ----------
     example
-        Inputs by name, in the order of the tower's `forward`, with one row each. The number of
-        rows is free in the exported model, and the second dimension of the inputs in `FREE`.
+        Inputs by name, in the order of the tower's `forward`, with one row each. The exported
+        model has a dynamic number of rows, and a dynamic second dimension for inputs in `FREE`.
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*example, "vector")}
     for name in axes.keys() & FREE.keys():

@@ -1,4 +1,4 @@
-"""Fusion: the parts of a tower combined into one vector."""
+"""Fusion layers that combine the parts of a tower into one vector."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ class ConcatMLPConfig(Config):
     hidden_dim: int = Field(128, ge=1)
     """Width of the hidden layer."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of hidden units that are dropped in training."""
+    """Share of hidden units dropped in training."""
 
     def build(self, part_dims: Sequence[int], out_dim: int) -> nn.Module:
         """Make the module for parts of the given widths."""
@@ -45,11 +45,11 @@ class ConcatMLP(nn.Module):
 
 
 class FMGatesConfig(Config):
-    """Sum the parts, each weighed by a learned gate.
+    """Sum the parts, each weighted by a learned gate.
 
-    The score of a user and an item is then a weighted sum of the dot products of each part of
-    the one with each part of the other: the pairwise interactions of a factorisation machine
-    (Rendle, ICDM 2010), between parts instead of single features.
+    The score of a user and an item is then a weighted sum of the dot products of every user part
+    with every item part: the pairwise interactions of a factorisation machine (Rendle, ICDM
+    2010), between parts instead of single features.
     """
 
     kind: Literal["fm_gates"] = "fm_gates"
@@ -62,7 +62,7 @@ class FMGatesConfig(Config):
 class FMGates(nn.Module):
     """``sum_k softmax(gates)_k * unit(linear_k(part_k))``.
 
-    Every projected part has length one, so that its gate is all there is to its weight.
+    Every projected part has unit length: its weight is its gate alone.
     """
 
     def __init__(self, part_dims: Sequence[int], out_dim: int) -> None:
@@ -82,4 +82,4 @@ class FMGates(nn.Module):
 
 
 Fusion = Annotated[ConcatMLPConfig | FMGatesConfig, Field(discriminator="kind")]
-"""Every fusion there is; a new one is a class in this file and a name here."""
+"""All fusions; to add one, write a class in this file and name it here."""

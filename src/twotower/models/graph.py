@@ -15,8 +15,8 @@ from twotower.types import FloatArray
 class BipartiteGraph(nn.Module):
     """Symmetrically normalised adjacency, ``A[u, i] = 1 / sqrt(deg u * deg i)``.
 
-    Nodes are users (0 … U-1), then items (U … U+I-1). Kept as compressed rows with 32-bit
-    indices. Weights are per distinct (user, item) pair: a repeat does not weigh double.
+    Nodes are users (0 … U-1), then items (U … U+I-1). Stored as compressed sparse rows with
+    32-bit indices. Each distinct (user, item) pair is one edge: repeats add no weight.
     """
 
     indptr: Tensor
@@ -44,7 +44,7 @@ class BipartiteGraph(nn.Module):
     def multiply(self, nodes: Tensor) -> Tensor:
         """``A @ nodes`` for ``(U + I, d)`` node vectors.
 
-        As a weighted embedding bag: on a CPU its kernel is several times as fast as
+        Uses a weighted embedding bag: on a CPU its kernel is several times as fast as
         ``torch.sparse.mm`` on COO or CSR (`benchmarks/lightgcn_speed.py`).
         """
         return F.embedding_bag(
@@ -63,7 +63,7 @@ class BipartiteGraph(nn.Module):
 
 
 class _Propagate(torch.autograd.Function):
-    """LightGCN's layer mean. A is symmetric, so its backward is itself."""
+    """LightGCN's layer mean. ``A`` is symmetric, so the backward pass is the same map."""
 
     @staticmethod
     def forward(ctx: Any, nodes: Tensor, graph: BipartiteGraph, layers: int) -> Tensor:
@@ -76,7 +76,7 @@ class _Propagate(torch.autograd.Function):
 
 
 def layer_mean(graph: BipartiteGraph, nodes: Tensor, layers: int) -> Tensor:
-    """Mean of the layers by Horner's rule: one product and one addition a layer."""
+    """Mean of the layers by Horner's rule: one product and one addition per layer."""
     total = nodes
     for _ in range(layers):
         total = graph.multiply(total).add_(nodes)

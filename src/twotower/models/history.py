@@ -1,4 +1,4 @@
-"""History encoders: a padded sequence of item vectors becomes one vector."""
+"""History encoders (GRU, Transformer): a padded sequence of item vectors to one vector."""
 
 from typing import Annotated, Literal
 
@@ -35,9 +35,9 @@ class TransformerConfig(Config):
     layers: int = Field(1, ge=1)
     """Blocks of attention and feed-forward layers."""
     heads: int = Field(2, ge=1)
-    """Parts that attention is split into."""
+    """Attention heads."""
     dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of inputs and activations that are hidden in training."""
+    """Share of inputs and activations dropped in training."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "TransformerConfig":
@@ -53,13 +53,13 @@ class TransformerConfig(Config):
 
 
 HistoryEncoder = Annotated[GRUConfig | TransformerConfig, Field(discriminator="kind")]
-"""Every history encoder there is; a new one is two classes in this file and a name here."""
+"""All history encoders; to add one, write two classes in this file and name its config here."""
 
 
 class Dropout(nn.Module):
-    """As ``nn.Dropout``, with eight places decided by each random number on a CPU.
+    """``nn.Dropout`` that decides eight entries per random number on a CPU.
 
-    There PyTorch draws one for every place, which takes a tenth of a training step. The share is
+    PyTorch draws one number per entry there, which takes a tenth of a training step. The share is
     rounded to a multiple of 1/256.
     """
 
@@ -68,7 +68,7 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hide a share of the entries while training, and scale the others up."""
+        """In training, zero a share of the entries and scale up the others."""
         hidden = round(self.share * 256)
         if not self.training or hidden == 0:
             return x
@@ -80,22 +80,22 @@ class Dropout(nn.Module):
 
 
 class HistoryModule(nn.Module):
-    """Reads from the oldest item to the newest: no state knows what comes after it."""
+    """Causal encoder: each state depends only on its own and earlier items."""
 
     def states(self, history: Tensor) -> Tensor:
-        """``(B, L, h)`` vectors, oldest first, to ``(B, L, h)``: what is known after each."""
+        """``(B, L, h)`` vectors, oldest first, to ``(B, L, h)``: the state after each item."""
         raise NotImplementedError
 
     def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
         """``(B, L, h)`` vectors, L at least 1, oldest first, and ``(B,)`` lengths to ``(B, h)``.
 
-        What stands behind ``lengths`` is never read, so that padding needs no packing, and the
-        same graph exports to ONNX. The state is zero for an empty history.
+        Positions beyond ``lengths`` are never read: padding needs no packing, and the same graph
+        exports to ONNX. The result is zero for an empty history.
         """
         return self.newest(history, lengths) * (lengths > 0)[:, None]
 
     def newest(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """``(B, h)`` of `states` at the newest item; anything for an empty history."""
+        """``(B, h)`` of `states` at the newest item; undefined for an empty history."""
         return _newest(self.states(history), lengths)
 
 
@@ -113,7 +113,7 @@ class GRUEncoder(HistoryModule):
 
 
 class TransformerEncoder(HistoryModule):
-    """Positions, then blocks that look back, then a normalisation."""
+    """Position embeddings, causal attention blocks, and a final normalisation."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class TransformerEncoder(HistoryModule):
         return states
 
     def newest(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """The last block is asked for the newest state alone."""
+        """As the base class; the last block computes the newest state only."""
         states = self._placed(history)
         *before, last = self.blocks
         for block in before:
@@ -142,10 +142,10 @@ class TransformerEncoder(HistoryModule):
 
 
 class _Block(nn.Module):
-    """Attention to what came before and a feed-forward layer, each normalised first."""
+    """Causal self-attention and a feed-forward layer, each pre-normalised."""
 
     parts: Tensor
-    """``(heads, h)`` 1 where a dimension is of a head, else 0."""
+    """``(heads, h)`` 1 where a dimension belongs to a head, else 0."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -177,9 +177,9 @@ class _Block(nn.Module):
     def newest(self, x: Tensor, lengths: Tensor) -> Tensor:
         """``(B, L, h)`` and ``(B,)`` lengths to ``(B, h)``: `forward` at the newest item alone.
 
-        One query instead of L, and one row for the feed-forward layer: what a service waits for.
-        No tensor is reshaped, which would export as many steps that find out its shape: a query
-        that is zero outside of its head's part of the width asks that part alone.
+        One attention query instead of L, and one row for the feed-forward layer, which cuts
+        serving latency. Heads are separated by zeroing each query outside its head's dimensions:
+        reshaping would export many extra steps that compute shapes.
         """
         own, width = _newest(x, lengths), self.width
         weight, bias = self.attention_in.weight, self.attention_in.bias
@@ -203,15 +203,15 @@ class _Block(nn.Module):
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float) -> Tensor:
-    """``(…, Q, w)`` from as many queries and ``(…, L, w)``; what is ``hidden`` is unseen."""
+    """Attention of queries ``(…, Q, w)`` over ``(…, L, w)``; ``hidden`` positions are masked."""
     scores = query @ key.transpose(-2, -1) * scale
     return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
 
 
 def _newest(states: Tensor, lengths: Tensor) -> Tensor:
-    """``(B, L, h)`` at the last of ``(B,)`` lengths: ``(B, h)``; the first where there is none.
+    """The last of ``(B,)`` lengths in ``(B, L, h)``, as ``(B, h)``; the first for length 0.
 
-    A product with 0s and a 1, which is exact, and exports as fewer steps than picking does.
+    A product with a one-hot vector, which is exact and exports as fewer steps than indexing.
     """
     last = (lengths - 1).clamp(min=0)[:, None]
     is_last = torch.arange(states.shape[1], device=states.device) == last

@@ -1,4 +1,4 @@
-"""LightGCN: embeddings smoothed over the user-item graph."""
+"""LightGCN: embeddings propagated over the user-item graph."""
 
 from typing import Literal
 
@@ -52,7 +52,7 @@ class LightGCN(RetrievalModule):
 
     def forward(self, batch: Batch) -> Embeddings:
         """Propagate the whole graph, then look up the batch."""
-        # An example with fewer negatives than others has -1 there: any row does.
+        # Missing negatives are -1: any row will do, they are masked.
         items = self.num_users + wanted_items(batch).clamp(min=0)
         wanted = torch.cat([batch.users, items])
         nodes = self.graph.propagate(self.node_embedding.weight, self.config.layers)
@@ -62,12 +62,11 @@ class LightGCN(RetrievalModule):
 
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
-        """Users from the history of the query, items from the training graph.
+        """User vectors from the query's history, item vectors from the training graph.
 
-        A user's propagated vector is a sum over the items of the history, so the query's own
-        history is used, exactly as the graph would: with the training history this *is* the
-        trained vector, with one more purchase it takes that purchase in, and a user without
-        an id is the same sum without the id's term.
+        A user's propagated vector is a sum over history items, computed here from the query's
+        history exactly as in the graph. With the training history it *is* the trained vector; a
+        new interaction adds a term; a user without an id lacks only the id's term.
         """
         layers = [self.node_embedding.weight]
         for _ in range(self.config.layers):
@@ -75,17 +74,17 @@ class LightGCN(RetrievalModule):
         stack = torch.stack(layers).cpu().numpy() / np.float32(len(layers))
         own = stack[0, : self.num_users]
         user_degrees = np.diff(self.graph.indptr.cpu().numpy())[: self.num_users]
-        own[user_degrees == 0] = 0  # as for items: without an edge it is as it was drawn
+        own[user_degrees == 0] = 0  # as for items: without an edge it is still its random start
         item_layers = stack[:, self.num_users :]  # (layers + 1, I, d)
         items: FloatArray = item_layers.sum(axis=0)
         degrees = np.diff(self.graph.indptr.cpu().numpy())[self.num_users :]
-        items[degrees == 0] = 0  # no edge, no meaning: its score is 0, not the luck of its start
-        # What one item of a history adds, but for the user's own 1 / sqrt(degree).
+        items[degrees == 0] = 0  # no edge: score 0 instead of its random start
+        # Contribution of one history item, without the user's 1 / sqrt(degree).
         adds: FloatArray = item_layers[:-1].sum(axis=0)
         adds *= inverse_sqrt(degrees.astype(np.float32))[:, None]
 
         def encode(queries: Queries) -> FloatArray:
-            histories = distinct(queries.histories)  # as in the graph, a repeat weighs once
+            histories = distinct(queries.histories)  # as in the graph, repeats count once
             vectors = history_sums(histories, adds)
             vectors *= inverse_sqrt(histories.lengths.astype(np.float32))[:, None]
             known = np.flatnonzero(queries.users >= 0)

@@ -40,8 +40,8 @@ class MatrixFactorisation(RetrievalModule):
 
     def __init__(self, config: MFConfig, train: Histories, num_items: int) -> None:
         super().__init__()
-        # Sparse: a batch reads few users, and `RowAdam` pays for these alone; of the items it
-        # reads so many that this would cost more.
+        # Sparse: a batch reads few users, and `RowAdam` updates only those rows. It reads so many
+        # items that this would cost more for them.
         self.user_embedding = nn.Embedding(len(train), config.embedding_dim, sparse=True)
         self.item_embedding = nn.Embedding(num_items, config.embedding_dim)
         for table in (self.user_embedding, self.item_embedding):
@@ -52,18 +52,18 @@ class MatrixFactorisation(RetrievalModule):
     def forward(self, batch: Batch) -> Embeddings:
         """Look up the rows of a batch."""
         # One look-up for positives and negatives: each costs a pass over the whole gradient.
-        # An example with fewer negatives than others has -1 there: any row does.
+        # Missing negatives are -1: any row will do, they are masked.
         query = self.user_embedding(batch.users)  # (B, d)
         items = self.item_embedding(wanted_items(batch).clamp(min=0))
         penalty = half_squared_norm(len(query), query, items)
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
     def scorer(self) -> FactorScorer:
-        """Users by their row; those without a training event by their items' centred mean.
+        """Known users by their table row; others by the centred mean of their items.
 
-        The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first
-        gradient step from ``p = 0``, so it is the cheapest fold-in that ranks. An item that
-        training never saw scores 0, and is left out of histories.
+        The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first gradient
+        step from ``p = 0``, so it is the cheapest useful fold-in. An item without training events
+        scores 0 and is ignored in histories.
         """
         users = self.user_embedding.weight.detach().cpu().numpy().copy()
         items = self.item_embedding.weight.detach().cpu().numpy().copy()

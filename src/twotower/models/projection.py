@@ -1,4 +1,4 @@
-"""Projection to shorter vectors: by dot products, or by principal components of texts."""
+"""Dimensionality reduction: score-preserving projections, and principal components of text."""
 
 from typing import NamedTuple, Self
 
@@ -10,26 +10,26 @@ from twotower.types import FloatArray
 
 
 class Projections(NamedTuple):
-    """Maps ``(d, k)`` of users and items, whose dot product is taken after them."""
+    """Maps ``(d, k)`` applied to user and item vectors before their dot product."""
 
     user: FloatArray
     item: FloatArray
 
 
 def score_projections(users: FloatArray, items: FloatArray, dim: int) -> Projections:
-    r"""The maps whose ``dim`` dimensions keep the scores of users for items best.
+    r"""Maps to ``dim`` dimensions that best preserve user-item scores.
 
-    With scores :math:`S = U V^T`, the maps give the matrix of that rank which is nearest to ``S``
-    in squared error (Eckart and Young, 1936). Only the Gram matrices are needed: with
-    :math:`A = U^T U / n`, and ``P`` the leading eigenvectors of :math:`A^{1/2} B A^{1/2}` and
-    :math:`\sigma^2` their eigenvalues, :math:`B = V^T V / m`, the user is mapped by
-    :math:`A^{-1/2} P \sigma^{1/2}` and the item by :math:`A^{1/2} P \sigma^{-1/2}`. So a dimension
-    is as long on either side, which keeps approximate search easy.
+    With scores :math:`S = U V^T`, the maps give the best rank-``dim`` approximation of ``S`` in
+    squared error (Eckart and Young, 1936). Only the Gram matrices :math:`A = U^T U / n` and
+    :math:`B = V^T V / m` are needed: with ``P`` the leading eigenvectors of
+    :math:`A^{1/2} B A^{1/2}` and :math:`\sigma^2` their eigenvalues, users are mapped by
+    :math:`A^{-1/2} P \sigma^{1/2}` and items by :math:`A^{1/2} P \sigma^{-1/2}`. Each dimension
+    then has the same scale on both sides, which suits approximate nearest-neighbour search.
 
     Parameters
     ----------
     users
-        ``(n, d)`` vectors of the users that matter; a sample will do.
+        ``(n, d)`` user vectors; a sample will do.
     items
         ``(m, d)``.
     dim
@@ -37,13 +37,13 @@ def score_projections(users: FloatArray, items: FloatArray, dim: int) -> Project
     """
     gram = users.T.astype(np.float64) @ users / max(len(users), 1)
     values, basis = np.linalg.eigh(gram)
-    # Directions in which no user points would be divided by nothing.
+    # Avoids division by zero in directions without users.
     roots = np.sqrt(np.maximum(values, 1e-8 * max(values[-1], 1e-8)))
     root, inverse = (basis * roots) @ basis.T, (basis / roots) @ basis.T
     products = items.T.astype(np.float64) @ items / max(len(items), 1)
     strengths, directions = np.linalg.eigh(root @ products @ root)
     leading = directions[:, ::-1][:, :dim]
-    # Of the scores' singular values half goes to either side.
+    # Split the singular values of the scores equally between both sides.
     least = 1e-12 * max(strengths[-1], 1e-12)
     balance = np.maximum(strengths[::-1][:dim], least) ** 0.25
     user, item = inverse @ leading * balance, root @ leading / balance
@@ -51,10 +51,10 @@ def score_projections(users: FloatArray, items: FloatArray, dim: int) -> Project
 
 
 class TextComponents(nn.Module):
-    """Centred, scaled to length 1, and turned to the directions of greatest variance.
+    """Principal components of centred and normalised text vectors.
 
-    Vectors of one catalogue's titles have much in common, which tells no item apart: centred, they
-    spread. No text (a zero vector) stays no text.
+    The title vectors of one catalogue share a large common component that distinguishes no items;
+    centring removes it. A missing text (a zero vector) stays zero.
     """
 
     mean: Tensor
@@ -77,12 +77,12 @@ class TextComponents(nn.Module):
 
     @property
     def input_dim(self) -> int:
-        """Dimensions of the text vectors that are read."""
+        """Dimension of the text vectors."""
         return int(self.basis.shape[0])
 
     @property
     def components(self) -> int:
-        """Directions that are kept."""
+        """Number of components kept."""
         return int(self.basis.shape[1])
 
     def forward(self, text: Tensor) -> Tensor:

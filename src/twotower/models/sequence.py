@@ -1,9 +1,9 @@
 """Sequence two-tower: a hybrid of a history encoder and implicit ALS, without a user table.
 
-The item tower makes one unit vector of an item's id and text. The user tower reads the vectors
-of the history and predicts the next item at every position of it. Beside it stands the item's
-least-squares factor, and for the user the fold-in of the same history: both are dot products,
-and so is their sum. One vector per item, one per user, one index.
+The item tower maps an item's id and text to one unit vector. The user tower reads the item vectors
+of a history and predicts the next item at every position. Each item vector is concatenated with
+the item's least-squares factor, each user vector with the fold-in of the same history. Both scores
+are dot products, and so is their sum: one vector per item, one per user, one index.
 """
 
 import logging
@@ -59,19 +59,21 @@ logger = logging.getLogger(__name__)
 
 _ENCODE_ROWS = 1024
 _HIDDEN_USERS: Final = 0.1
-"""Share of sequences in training whose user's columns are hidden, so that missing ones are
-learned."""
+"""Share of training sequences with the user's columns hidden, to learn missing columns."""
 _PROJECTION_USERS = 20_000
 FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Weights of the least-squares part that are tried first."""
+"""Coarse grid of weights of the least-squares part."""
 MOST_FACTOR_WEIGHT: Final = 64.0
-"""Largest weight that is tried, and one over the smallest."""
+"""Largest weight tried; its reciprocal is the smallest."""
 _REFINED: Final = 3
-"""How often weights are tried on both sides of the best one."""
+"""Refinement rounds that try weights on both sides of the best one."""
 
 
 class SequenceTower(RetrievalModule):
-    """Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
+    """The trainable module of the sequence two-tower.
+
+    Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``.
+    """
 
     example_source: ClassVar[str] = "sequences"
     bounds_cold_items: ClassVar[bool] = True
@@ -111,15 +113,15 @@ class SequenceTower(RetrievalModule):
         release
             ``(num_items, RELEASE_WAVES)`` of a fitted `ReleaseOrder`.
         trained
-            ``(num_items,)`` whether training has an event of the item. The others are embedded
-            with the unknown id, and the text's components do not rest on them.
+            ``(num_items,)`` whether an item has a training event. Other items are embedded with
+            the unknown id and excluded from the fit of the text components.
         columns
             The declared columns of items and users, or None.
         train
-            The training part, where there are columns of users: users without a history are
-            described by a regression on them.
+            The training part, needed with user columns: vectors of users without a history are
+            predicted by a regression on those columns.
         timed
-            Whether the user tower is to read the time between events.
+            Whether the user tower reads the time between events.
         """
         super().__init__()
         self.config = config
@@ -165,7 +167,7 @@ class SequenceTower(RetrievalModule):
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
-        # A history is read with the first table and scored with the second.
+        # The first table folds in histories, the second scores items.
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
@@ -173,7 +175,7 @@ class SequenceTower(RetrievalModule):
         scales = [config.cold_items.tower_scale, config.cold_items.factor_scale]
         self.register_buffer("cold_scales", torch.tensor(scales))
         self.register_buffer("cold_scale", torch.ones(()))
-        # Zero until they are fitted: training and its validations are without them.
+        # Zero until fitted: training and its validations do without the projection.
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
@@ -185,21 +187,21 @@ class SequenceTower(RetrievalModule):
         self._nearest = self._candidates(self._cold)
 
     def _kept(self, side: str, encoded: Encoded | None) -> tuple[str, ...]:
-        """Keep encoded columns, which are data and no weights; the names of the buffers."""
+        """Register encoded columns as buffers (data, not weights); return the buffers' names."""
         names = () if encoded is None else tuple(f"{side}_{name}" for name in INPUTS)
         for name, array in zip(names, encoded or (), strict=True):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
         return names
 
     def _columns(self, tower: nn.Module, names: tuple[str, ...], rows: Tensor) -> list[Tensor]:
-        """What a tower reads of the declared columns of 1-based rows; nothing without any."""
+        """A tower's column inputs for 1-based rows; empty if it reads no columns."""
         if tower.columns is None:
             return []
         return [getattr(self, name)[rows] for name in names]
 
     @property
     def _column_parts(self) -> dict[Side, Any]:
-        """What the towers read declared columns with, by side."""
+        """The towers' modules that read declared columns, by side."""
         parts: dict[Side, nn.Module | None] = {
             "items": self.item_tower.columns,
             "users": self.user_tower.columns,
@@ -220,7 +222,7 @@ class SequenceTower(RetrievalModule):
 
     @property
     def history_length(self) -> int:
-        """Newest items that the user tower reads."""
+        """Number of most recent items that the user tower reads."""
         return self.config.history_length
 
     def before_fit(
@@ -231,7 +233,7 @@ class SequenceTower(RetrievalModule):
         self.fit_factors(train, seed)
 
     def before_step(self, step: int) -> None:
-        """Let the dropout of items rise."""
+        """Raise the item dropout along its schedule."""
         steps = self.config.item_dropout_steps
         risen = min(step / steps, 1.0) if steps else 1.0
         self.item_tower.item_dropout.share = risen * self.config.item_dropout
@@ -239,7 +241,7 @@ class SequenceTower(RetrievalModule):
     def after_fit(
         self, train: Histories, validate: Callable[[RetrievalModule], float]
     ) -> dict[str, Any]:
-        """Project the towers' vectors, then choose on validation what is left to choose."""
+        """Fit the projection, then choose gaps, factor weight and columns on validation."""
         self.fit_projection(train)
         if not (train.lengths >= 2).any():
             self._leave_out_towers()
@@ -250,7 +252,7 @@ class SequenceTower(RetrievalModule):
         return chosen if self.column_sides == before else chosen | self.weigh_factors(validate)
 
     def after_refit(self, train: Histories, evaluated: Self | None) -> None:
-        """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
+        """Refit the projection; copy weights, scales and gap use from the evaluated module."""
         self.fit_projection(train)
         if evaluated is None:
             if not (train.lengths >= 2).any():
@@ -264,12 +266,12 @@ class SequenceTower(RetrievalModule):
             self.reads_gaps.copy_(evaluated.reads_gaps)
 
     def choose_gaps(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
-        """Go on to read the time between events only where validation is the better for it.
+        """Keep reading the time between events only if that improves the validation metric.
 
         Returns
         -------
-        Under ``gaps``, the metric of the towers alone ``with`` and ``without`` them, and which of
-        both is ``read``; nothing for a model that was trained without.
+        Under ``gaps``, the metric of the towers alone ``with`` and ``without`` gaps, and whether
+        gaps are ``read``; empty for a model trained without gaps.
         """
         if self.gaps is None:
             return {}
@@ -283,12 +285,12 @@ class SequenceTower(RetrievalModule):
         return {"gaps": {"read": read, **found}}
 
     def choose_columns(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
-        """Go on to read the declared columns of those sides that validate best together.
+        """Keep reading the declared columns of the combination of sides that validates best.
 
         Returns
         -------
-        Under ``columns``, the metric of each choice that was ``tried``, and the sides that are
-        ``read``, the fewest where choices are level; nothing where there is nothing to choose.
+        Under ``columns``, the metric of each combination that was ``tried``, and the sides that
+        are ``read``, the fewest in a tie; empty if there is nothing to choose.
         """
         parts = self._column_parts
         if self.config.columns != "chosen" or not parts:
@@ -305,7 +307,7 @@ class SequenceTower(RetrievalModule):
         return {"columns": {"read": list(best), "tried": tried}}
 
     def _leave_out_towers(self) -> None:
-        """Leave the score to the least-squares part, where no step could train the towers."""
+        """Score by the least-squares part alone: the towers had nothing to train on."""
         if self.config.factors is None:
             raise InputError(
                 "no user has two training interactions, which a sequence model without a "
@@ -319,7 +321,7 @@ class SequenceTower(RetrievalModule):
         self.tower_weight.fill_(0.0)
 
     def fit_factors(self, train: Histories, seed: int) -> None:
-        """Factorise the training interactions, where the model has a least-squares part."""
+        """Factorise the training interactions, if the model has a least-squares part."""
         config, smoothing = self.config.factors, self.config.smoothing
         if config is None:
             return
@@ -336,9 +338,9 @@ class SequenceTower(RetrievalModule):
 
     @torch.no_grad()
     def _start_from(self, factors: Tensor) -> None:
-        """Let the id of each item with a factor ``(num_items, f)`` start in its direction.
+        """Initialise each item's id embedding in the direction of its factor ``(num_items, f)``.
 
-        The columns are in falling order of their norm, so that the first ones say most.
+        Columns are in descending order of their norm, hence the leading ones are used.
         """
         leading = factors[:, : self.config.embedding_dim]
         leading = F.pad(leading, (0, self.config.embedding_dim - leading.shape[1]))
@@ -349,12 +351,12 @@ class SequenceTower(RetrievalModule):
 
     @property
     def projected(self) -> bool:
-        """Whether the towers' vectors are projected before they are compared."""
+        """Whether the towers' vectors are projected before scoring."""
         return bool(self.item_map.any())
 
     @torch.no_grad()
     def fit_projection(self, train: Histories) -> None:
-        """Fit the projection to the users of the training part, where there is to be one."""
+        """Fit the projection on a sample of training users, if ``index_dim`` is set."""
         if self.config.index_dim is None:
             return
         drawn = np.random.default_rng(0).permutation(len(train))[:_PROJECTION_USERS]
@@ -368,15 +370,15 @@ class SequenceTower(RetrievalModule):
     def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
         """Set the weight of the least-squares part to the one that validates best.
 
-        A coarse grid, whose ends leave the score to one part nearly alone, so that the model is no
-        worse than either, then weights between the best one and its neighbours. Items without
-        events are left out meanwhile: a weight that keeps them out of the lists would seem the
-        better one, and how often they are shown is bounded afterwards.
+        Tries a coarse grid, then weights between the best one and its neighbours. At the ends of
+        the grid one part nearly decides the score alone, so the model is no worse than either.
+        Cold-start items are left out: otherwise a weight that keeps them out of the lists would
+        look better. Their exposure is bounded afterwards.
 
         Returns
         -------
-        ``factor_weight``, the metric of each weight that was tried as ``factor_weights``, and that
-        of the ``towers_alone``; nothing for a model without a least-squares part.
+        ``factor_weight``; the metric of each weight tried, as ``factor_weights``; and the metric
+        of the ``towers_alone``. Empty for a model without a least-squares part.
         """
         if self.config.factors is None:
             return {}
@@ -408,7 +410,7 @@ class SequenceTower(RetrievalModule):
         }
 
     def forward(self, batch: Batch) -> Embeddings:
-        """Embed every item of the batch once, then run the user tower over the histories."""
+        """Embed each distinct item of the batch once, then run the user tower on the histories."""
         read = batch.histories.flatten()
         wanted = torch.cat([read, wanted_items(batch) + 1])
         rows, places = torch.unique(wanted, return_inverse=True)
@@ -428,14 +430,14 @@ class SequenceTower(RetrievalModule):
         )
 
     def _columns_of_sequences(self, batch: Batch) -> list[Tensor]:
-        """The columns of the user of each of ``S`` histories, whom its examples name."""
+        """Column inputs of the user of each of ``S`` histories, found through its examples."""
         users = batch.users.new_zeros(len(batch.histories))
         users[batch.positions // batch.histories.shape[1]] = batch.users + 1
         users = hide_ids(users, _HIDDEN_USERS, self.training)
         return self._columns(self.user_tower, self._user_inputs, users)
 
     def embed_items(self, rows: Tensor) -> Tensor:
-        """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
+        """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; training hides ids at random."""
         known = self.item_ids[rows]
         hidden = hide_ids(known, self.config.id_dropout, self.training)
         ids = torch.where(self.has_text[rows], hidden, known)
@@ -447,20 +449,20 @@ class SequenceTower(RetrievalModule):
 
     @torch.no_grad()
     def history_table(self) -> Tensor:
-        """``(num_items + 1, d)`` what the user tower reads of each item; row 0 is padding."""
+        """``(num_items + 1, d)`` item vectors that the user tower reads; row 0 is padding."""
         rows = torch.arange(self.num_items + 1, device=self.item_content.device)
         with evaluating(self):
             return torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
 
     def fold_in(self) -> FoldIn | None:
-        """What makes the least-squares part of user vectors, weight not counted."""
+        """Fold-in for the unweighted least-squares part of user vectors; None without factors."""
         if self.config.factors is None:
             return None
         return fold_in(self.factors.cpu().numpy(), self.config.factors)
 
     @contextmanager
     def without_cold_items(self) -> Iterator[None]:
-        """Meanwhile items without events have vectors of zeros: they take no place in a list."""
+        """Context in which cold-start items have zero vectors, which keeps them out of lists."""
         self._cold_in_place = False
         try:
             yield
@@ -469,7 +471,7 @@ class SequenceTower(RetrievalModule):
 
     @property
     def cold_items(self) -> ColdItems:
-        """The config's, with the scales that were fitted and the bound on exposure in them."""
+        """Cold-item settings with the fitted scales, times the factor that bounds exposure."""
         tower, factor = (self.cold_scale * self.cold_scales).tolist()
         return self.config.cold_items.vary(tower_scale=tower, factor_scale=factor)
 
@@ -489,7 +491,7 @@ class SequenceTower(RetrievalModule):
         return self.config.cold_items.cost
 
     def _candidates(self, rows: Array) -> Array:
-        """``(m, neighbours)`` nearest trained items of each of these, which are none themselves."""
+        """``(m, neighbours)`` trained items nearest to each of ``rows``, excluding ``rows``."""
         candidates = self.trained.copy()
         candidates[rows] = False
         text, release = self._text, self._release
@@ -499,14 +501,14 @@ class SequenceTower(RetrievalModule):
 
     @torch.no_grad()
     def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
-        """What items ``(m,)`` would have if training had no event of them, scales not counted.
+        """Unscaled vectors that items ``(m,)`` would have without training events.
 
         Returns
         -------
         towers
-            ``(m, k)`` as they are compared.
+            ``(m, k)`` tower vectors, projected if the model projects.
         factors
-            ``(m, f)`` borrowed from the trained items that are not among these.
+            ``(m, f)`` factors borrowed from trained items other than ``rows``.
         """
         places = torch.from_numpy(rows).to(self.item_content.device) + 1
         unknown = self.item_embedding(torch.zeros_like(places))
@@ -522,7 +524,7 @@ class SequenceTower(RetrievalModule):
 
     @contextmanager
     def towers_alone(self) -> Iterator[None]:
-        """Meanwhile the scorer has no least-squares part."""
+        """Context in which the scorer leaves out the least-squares part."""
         self._with_factors = False
         try:
             yield
@@ -531,7 +533,7 @@ class SequenceTower(RetrievalModule):
 
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
-        """``(num_items, d + f)`` item vectors, and user vectors to match."""
+        """A scorer with ``(num_items, d + f)`` item vectors and matching user vectors."""
         towers = self.history_table()
         maker = self.fold_in() if self._with_factors else None
         weight, tower_weight = float(self.factor_weight), np.float32(self.tower_weight)
@@ -553,7 +555,7 @@ class SequenceTower(RetrievalModule):
         described = None
         if self.read_columns is not None and self.read_columns.user_encoders:
             described = self.read_columns.users
-        regression = cache(partial(self._regression, items))  # few scorers are asked for it
+        regression = cache(partial(self._regression, items))  # lazily: few scorers need it
         width = (self.item_map if self.projected else towers).shape[1]
         names = self._context_names
         of_time = () if self.read_columns is None else self.read_columns.time_columns
@@ -568,14 +570,14 @@ class SequenceTower(RetrievalModule):
         return tuple(self.read_columns.context_encoders.encoders)
 
     def _regression(self, items: FloatArray) -> AttributeRegression:
-        """Vectors of users without a history, for items ``(num_items, d)`` as they are scored."""
+        """Regression to vectors of users without a history, given item vectors ``(I, d)``."""
         columns = self.read_columns
         assert columns is not None
         users = columns.users.take(np.arange(1, len(columns.users.codes)))
         return AttributeRegression.fit(users, columns.user_encoders.rows, self._train, items)
 
     def _scored_items(self, towers: Tensor, *, with_factors: bool) -> FloatArray:
-        """``(num_items, d + f)`` vectors as they are scored."""
+        """``(num_items, d + f)`` item vectors for scoring."""
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
         if not with_factors:
             items = compared.cpu().numpy().copy()
@@ -595,7 +597,7 @@ class SequenceTower(RetrievalModule):
         histories = queries.histories
         users = torch.from_numpy(queries.users.astype(np.int64) + 1).to(towers.device)
         vectors = np.empty((len(histories), towers.shape[1]), dtype=np.float32)
-        # Rows of like length together: a batch is as wide as its longest history.
+        # Group histories of similar length: a batch is as wide as its longest one.
         order = np.argsort(histories.lengths, kind="stable")
         for start in range(0, len(order), _ENCODE_ROWS):
             rows = order[start : start + _ENCODE_ROWS]
@@ -616,7 +618,7 @@ class SequenceTower(RetrievalModule):
         return vectors
 
     def _context_of(self, queries: Queries, rows: Array) -> list[Tensor]:
-        """What the user tower reads of the context of some queries; nothing where it reads none."""
+        """Context inputs of the user tower for some queries; empty if it reads no context."""
         if self.user_tower.context is None:
             return []
         contexts = np.zeros(len(rows), np.int64)
@@ -630,13 +632,13 @@ class SequenceTower(RetrievalModule):
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
 
-        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``, where it reads the
-        time between events ``gaps (B, L)``, codes of `twotower.features.gaps`, and where it reads
-        columns ``codes (B, S)``, ``weights (B, S)`` and ``dense (B, D)``, of the context of the
-        request the same behind ``context_``; its last step is the projection or weight, where
-        there is one. The item tower has inputs ``item``, ``text``,
-        ``features`` and ``release``, and those of its columns; its vectors are what the user tower
-        reads, before that step.
+        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``; if it reads the time
+        between events, ``gaps (B, L)``, codes of `twotower.features.gaps`; if it reads user
+        columns, ``codes (B, S)``, ``weights (B, S)`` and ``dense (B, D)``; and if it reads the
+        request context, the same with the prefix ``context_``. It ends with the projection or the
+        tower weight, if any. The item tower has inputs ``item``, ``text``, ``features`` and
+        ``release``, and those of its columns. Its output is not projected: the user tower reads
+        it in histories.
         """
         config, factors = self.config, self.config.factors
         user_example = {
@@ -670,7 +672,7 @@ class SequenceTower(RetrievalModule):
         return ServedTowers(
             user_tower=exported(tower, user_example),
             item_tower=exported(self.item_tower, item_example),
-            user_table=np.zeros((num_users + 1, 0), dtype=np.float32),  # a user is the history
+            user_table=np.zeros((num_users + 1, 0), dtype=np.float32),  # no user ids
             unknown_id=self.item_embedding.weight[0].detach().cpu().numpy(),
             history_length=config.history_length,
             history_table=table,
@@ -702,7 +704,7 @@ class SequenceTower(RetrievalModule):
 
 
 class _Timed(nn.Module):
-    """A user tower whose third input is the codes of `Gaps`."""
+    """A user tower with the codes of `Gaps` as its third input."""
 
     def __init__(self, tower: nn.Module, gaps: Gaps) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Towers of the sequence two-tower: the user tower reads the item tower's vectors."""
+"""Item tower, user tower and settings of the sequence two-tower."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
@@ -38,70 +38,71 @@ from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.projection import TextComponents
 
 _HIDDEN_GAPS: Final = 0.2
-"""Share of gaps, and of sequences with all their gaps, that are hidden in training."""
+"""Share of gaps, and of sequences with all their gaps, hidden in training."""
 _LENGTHS: Final = (50, 100, 200)
-"""Numbers of newest items that the user tower may read."""
+"""Possible history lengths of the user tower, in most recent items."""
 _LONG_HISTORY: Final = 20
-"""Mean length from which there is more in the order of a history than one layer finds."""
+"""Mean history length from which a second layer finds more in the order of items."""
 _SMALL_LOG: Final = 50_000
 """Predictions in an epoch below which the towers are narrow."""
 _MANY_EVENTS: Final = 100
-"""Events of an item from which its vector can be trusted as it is."""
+"""Events per item from which item vectors need no dropout."""
 _THIN_DROPOUT: Final = 0.2
-"""Share of the entries of an item's vector that are hidden below that."""
+"""Dropout on the entries of item vectors below that."""
 
 
 class SequenceConfig(ModelFamily):
-    """Item tower, history encoder, and factors beside them."""
+    """Settings of the sequence two-tower: item tower, history encoder and least-squares factors."""
 
     kind: Literal["sequence"] = "sequence"
     embedding_dim: int = Field(64, ge=2)
     """Width of the towers."""
     index_dim: int | None = Field(32, ge=1)
-    """Length of the towers' part of a vector: after training they are projected onto so many
-    dimensions, which leaves more of an index to the factors. None keeps all."""
+    """Dimensions of the towers' part of an indexed vector: tower vectors are projected to it after
+    training, which leaves more of the index to the factors. None keeps all dimensions."""
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
     start_from_factors: bool = False
-    """Whether the id table starts from the least-squares factors, in their principal directions
-    and all of the length that random vectors have in the mean; otherwise from those."""
+    """Whether the id table is initialised from the least-squares factors, in their principal
+    directions and scaled to the mean length of random vectors; otherwise at random."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of items whose id is hidden in training, so that text alone is learned too. An item
-    without text keeps its id: it would have nothing left."""
+    """Share of items whose id is hidden in training, to learn from text alone too. An item without
+    text keeps its id: nothing else would be left."""
     item_dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of the entries of each item's vector that are hidden in a step of training, the same
-    where the item is read and where it is scored."""
+    """Share of the entries of each item's vector dropped in a training step; the same entries
+    where the item is read in a history and where it is scored."""
     item_dropout_steps: int = Field(1000, ge=0)
-    """Steps over which that share rises from nothing (Morerio et al., *Curriculum dropout*, ICCV
-    2017): the whole of it from the first step kept the towers of small logs from learning."""
+    """Steps over which that share rises from 0 (Morerio et al., *Curriculum dropout*, ICCV 2017):
+    full dropout from the first step kept the towers of small logs from learning."""
     text_components: int = Field(128, ge=1)
-    """Principal components of the text vectors that are read."""
+    """Number of principal components of the text vectors that the item tower reads."""
     text_hidden_dim: int = Field(128, ge=1)
-    """Width of the layer between text and vector."""
+    """Width of the hidden layer between text and item vector."""
     dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of that layer that is hidden in training."""
+    """Dropout on that layer."""
     history: HistoryEncoder = TransformerConfig()
-    """How the newest items are read."""
+    """Encoder of the most recent items."""
     factors: ALSConfig | None = ALSConfig(
         embedding_dim=224, next_item=True, fold_in_confidence=40.0, next_regularisation=5.0
     )
     """The least-squares part of the vectors, or None."""
     choose_factors: bool = False
-    """Whether the settings of ``factors`` and ``smoothing`` are chosen on validation, from these
-    on: see `twotower.workflow.selection`."""
+    """Whether the settings of ``factors`` and ``smoothing`` are tuned on validation, starting from
+    these: see `twotower.workflow.selection`."""
     in_order: bool = True
-    """Whether histories are in an order that says what comes next. Otherwise the towers are trained
-    on orders that are drawn at random, and read no gaps."""
+    """Whether the order of histories predicts the next item. Otherwise the towers are trained on
+    random orders and read no gaps."""
     read_gaps: bool = False
-    """Whether the user tower reads the time between events, and that from the newest one to the
-    request, where the log has times; validation then decides whether it goes on to."""
+    """Whether the user tower reads the time between events, and from the newest event to the
+    request, if the log has timestamps; validation then decides whether it keeps doing so."""
     smoothing: TextSmoothing | None = TextSmoothing()
-    """What the factor that a history is read with borrows from items with like titles."""
+    """Smoothing of the factors that histories are folded in with, over items with similar titles;
+    None for no smoothing."""
     cold_items: ColdItems = ColdItems()
-    """What stands for the factor of an item that training has no event of."""
+    """Substitute for the factor of an item without training events."""
     columns: Literal["chosen", "all", "none"] | tuple[Side, ...] = "none"
-    """Whose declared columns the towers read: of ``items``, ``users`` and ``events``, the log. With
-    ``chosen`` validation chooses among these sides after training."""
+    """Sides whose declared columns the towers read: ``items``, ``users`` and ``events`` (the log).
+    With ``chosen``, validation chooses among these sides after training."""
     has_towers: ClassVar[bool] = True
 
     @property
@@ -110,8 +111,8 @@ class SequenceConfig(ModelFamily):
         return frozenset(("text",))
 
     def build(self, inputs: ModelInputs) -> RetrievalModule:
-        """Make the module; features and the order of releases are fitted on the training part."""
-        from twotower.models.sequence import SequenceTower  # it is made of what stands below
+        """Make the module; features and release order are fitted on the training part."""
+        from twotower.models.sequence import SequenceTower  # circular: it imports this module
 
         assert inputs.text is not None  # `inputs_needed`
         train, catalogue = inputs.dataset.train, inputs.dataset.catalogue
@@ -133,7 +134,7 @@ class SequenceConfig(ModelFamily):
         return self.columns != "none"
 
     def reads_columns(self, dataset: Dataset) -> bool:
-        """Whether there are declared columns for the towers, and they are to be read."""
+        """Whether the data set has declared columns that the towers are set to read."""
         return any(dataset.schema.features(side) and self.reads(side) for side in SIDES)
 
     @model_validator(mode="after")
@@ -151,7 +152,7 @@ class SequenceConfig(ModelFamily):
         return self
 
     def sized(self, facts: LogFacts) -> Self:
-        """Width, depth, history length and dropout of items by the log, where left at defaults."""
+        """Derive sizes, item dropout and initialisation from the log; explicit sizes stay."""
         sized, fresh = self.vary(in_order=self.in_order and facts.in_order), type(self)()
         if (self.embedding_dim, self.history) == (fresh.embedding_dim, fresh.history):
             width = 64 if facts.predictions < _SMALL_LOG else 128
@@ -162,15 +163,15 @@ class SequenceConfig(ModelFamily):
             )
             sized = sized.vary(embedding_dim=width, history=history)
         if facts.events_per_item >= _MANY_EVENTS:
-            # Most of the epochs are saved. On a thin log towers that start at random find more of
-            # what the factors beside them do not know.
+            # Saves most of the epochs. On a sparse log, towers started at random find more that
+            # the factors do not already know.
             sized = sized.vary(start_from_factors=True)
         elif self.item_dropout == fresh.item_dropout:
             sized = sized.vary(item_dropout=_THIN_DROPOUT)
         return sized
 
     def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
-        """The same with the least-squares settings and columns of a record of what was chosen."""
+        """A copy with the least-squares settings and columns recorded in ``chosen``."""
         found, changes = chosen.get("least_squares"), {}
         if found is not None:
             changes = {"factors": found["factors"], "smoothing": found["smoothing"]}
@@ -180,7 +181,7 @@ class SequenceConfig(ModelFamily):
 
     @property
     def history_length(self) -> int:
-        """Newest items that the user tower reads."""
+        """Number of most recent items that the user tower reads."""
         return self.history.length
 
 
@@ -191,17 +192,17 @@ class ReadColumns(NamedTuple):
     user_encoders: ColumnEncoders
     """Fitted on items and users with a training event."""
     items: Encoded
-    """``(items + 1,)`` rows; row 0 is padding, which is read as the first item."""
+    """``(items + 1,)`` rows; row 0 is padding and has the first item's columns."""
     users: Encoded
-    """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
+    """``(users + 1,)`` rows; row 0 is a user without any known column."""
     context_encoders: ColumnEncoders
-    """Fitted on the context of training events; empty where no column of the log is read."""
+    """Fitted on the context of training events; empty if no column of the log is read."""
     contexts: Encoded
-    """``(contexts + 1,)`` rows; row 0 is a request of which nothing is known."""
+    """``(contexts + 1,)`` rows; row 0 is a request without any known context."""
     context_slots: Slots
-    """Which column each code and number of these is of."""
+    """The column that each code and number of ``contexts`` belongs to."""
     time_columns: tuple[str, ...] = ()
-    """Those of the context that derive from the time."""
+    """Context columns derived from the timestamp."""
 
 
 def read_columns(dataset: Dataset) -> ReadColumns:
@@ -248,10 +249,10 @@ def read_columns(dataset: Dataset) -> ReadColumns:
 
 
 class Gaps(nn.Module):
-    """What is added to a history's item vectors for the time that passed after each.
+    """Embedding of the time after each history item, added to the item's vector.
 
-    In training the gap behind an item is hidden now and then, and all gaps of a sequence are, so
-    that the tower answers requests of an unknown time and users without any times too.
+    Training hides single gaps, or all gaps of a sequence, at random, to prepare the tower for
+    requests with an unknown time and users without timestamps.
     """
 
     def __init__(self, dim: int) -> None:
@@ -268,14 +269,14 @@ class Gaps(nn.Module):
 
 
 class SequenceItemTower(nn.Module):
-    """Id, text, features and release to a unit vector.
+    """Id, text, features, release and declared columns to a unit vector.
 
-    An item without any content is its id alone. What is the same for all items of
-    the catalogue (as where there are no prices) is left out: `varying` is 0 there.
+    An item without any content is represented by its id alone. Content that is constant over the
+    catalogue (for example without prices) is masked: `varying` is 0 there.
     """
 
     varying: Tensor
-    """``(c,)`` 1 for what differs between the items of the catalogue, else 0."""
+    """``(c,)`` 1 for content that differs between items of the catalogue, else 0."""
 
     def __init__(
         self, config: SequenceConfig, text: TextComponents, columns: ColumnVectors | None = None
@@ -300,21 +301,21 @@ class SequenceItemTower(nn.Module):
         Parameters
         ----------
         item
-            ``(B, d)`` id embeddings, that of the unknown item where there is no id.
+            ``(B, d)`` id embeddings; the unknown item's where there is no id.
         text
             ``(B, t)`` unit text embeddings, zero where there is no text.
         features
-            ``(B, 15)`` standardised item features, of which `LAUNCH_FEATURES` are read: what is
-            counted in training would bias cold items.
+            ``(B, 15)`` standardised item features. Only `LAUNCH_FEATURES` are read: counts over
+            training events would bias cold-start items.
         release
             ``(B, RELEASE_WAVES)`` of `twotower.features.ReleaseOrder`, zero where unknown.
         columns
-            What `ColumnVectors` reads of the declared columns, where there are any.
+            Inputs of `ColumnVectors`, if the tower reads declared columns.
         """
         return self.from_content(item, self.content(text, features, release), *columns)
 
     def content(self, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
-        """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
+        """``(B, c)`` inputs of an item other than its id, before any trained weight."""
         read = torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
         return read * self.varying
 
@@ -322,7 +323,7 @@ class SequenceItemTower(nn.Module):
         """Unit vectors of id embeddings ``(B, d)``, `content` ``(B, c)`` and declared columns."""
         if self.columns is None:
             described = self.mlp(content) * (content != 0).any(dim=-1, keepdim=True)
-        else:  # what is missing of columns is known too
+        else:  # columns encode missing values too
             hidden, *rest = self.mlp
             described = hidden(content) + self.columns(*columns)
             for layer in rest:
@@ -331,7 +332,7 @@ class SequenceItemTower(nn.Module):
 
 
 class SequenceUserTower(nn.Module):
-    """The unit vectors of a history's items to the unit vector of the user."""
+    """The unit vectors of history items to the user's unit vector."""
 
     def __init__(
         self,
@@ -342,14 +343,14 @@ class SequenceUserTower(nn.Module):
         super().__init__()
         self.encoder = config.history.build()
         self.columns, self.context = columns, context
-        # Entries of about half: beside them the positions, smaller at first, can be learned.
+        # Scales entries to about 0.5; position embeddings, smaller at first, can then be learned.
         self.scale = 0.5 * config.embedding_dim**0.5
 
     def forward(self, history: Tensor, lengths: Tensor, *columns: Tensor) -> Tensor:
         """``(B, L, d)`` item vectors, oldest first, and ``(B,)`` lengths to ``(B, d)``.
 
-        ``columns`` are the user's, then those of the request's context, as `ColumnVectors` reads
-        them. Without any an empty history gives zeros; to it a context adds nothing.
+        ``columns`` are the inputs of `ColumnVectors` for the user, then for the request context.
+        An empty history gives zeros without user columns; the context adds nothing to it.
         """
         state = self.encoder(history * self.scale, lengths)
         if self.columns is not None:
@@ -360,9 +361,9 @@ class SequenceUserTower(nn.Module):
         return F.normalize(state, dim=-1)
 
     def states(self, history: Tensor, *columns: Tensor, contexts: Tensor | None = None) -> Tensor:
-        """``(B, L, d)`` to ``(B, L, d)``: the user after each item.
+        """``(B, L, d)`` to ``(B, L, d)``: the user's vector after each item.
 
-        ``contexts`` ``(B, L)`` are rows of the context of what came next, see `RequestContext`.
+        ``contexts`` ``(B, L)`` are context rows of the next item's event, see `RequestContext`.
         """
         states = self.encoder.states(history * self.scale)
         if self.columns is not None:

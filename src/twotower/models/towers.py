@@ -1,7 +1,7 @@
 """User tower and item tower: parts in, one unit vector out.
 
-Towers see vectors, not tables: the caller looks ids up. So the same module trains, exports to
-ONNX, and embeds an item that arrives after training.
+Towers read vectors, not tables: the caller looks up the ids. The same module can therefore train,
+export to ONNX, and embed an item that arrives after training.
 """
 
 import torch
@@ -25,7 +25,7 @@ class UserTowerConfig(Config):
     features: bool = True
     """Whether the 8 user features are read."""
     history: HistoryEncoder | None = None
-    """How the newest items are read, or None."""
+    """Encoder of the most recent items, or None."""
     fusion: Fusion = ConcatMLPConfig()
     """How the parts become one vector."""
 
@@ -68,9 +68,9 @@ class UserTower(nn.Module):
         Parameters
         ----------
         user
-            ``(B, id_dim)`` id embeddings, that of the unknown user where there is no id.
+            ``(B, id_dim)`` id embeddings; the unknown user's where there is no id.
         history
-            ``(B, L, h)`` history vectors of items, oldest first, anything behind ``lengths``.
+            ``(B, L, h)`` history vectors of items, oldest first; ignored beyond ``lengths``.
         lengths
             ``(B,)`` int64.
         features
@@ -87,8 +87,8 @@ class UserTower(nn.Module):
 class ItemTower(nn.Module):
     """Id, text, image and features to a unit vector.
 
-    An item without an image gets a learned vector in the image's place: its zeros would
-    otherwise be taken for a picture of their own.
+    An item without an image gets a learned vector instead: its zeros would otherwise look like an
+    image of their own.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ItemTower(nn.Module):
         Parameters
         ----------
         item
-            ``(B, id_dim)`` id embeddings, that of the unknown item where there is no id.
+            ``(B, id_dim)`` id embeddings; the unknown item's where there is no id.
         text
             ``(B, t)`` unit text embeddings, zero where there is no text.
         image
@@ -135,7 +135,7 @@ class ItemTower(nn.Module):
 
 
 def hide_ids(ids: Tensor, share: float, training: bool) -> Tensor:
-    """Replace a random share of 1-based ids by 0, the unknown id, while training."""
+    """Replace a random share of 1-based ids with 0, the unknown id, in training."""
     if not training or share == 0:
         return ids
     return ids * (torch.rand(len(ids), device=ids.device) >= share)

@@ -1,4 +1,4 @@
-"""Two-tower model: tables, towers and the item data that they read."""
+"""Two-tower model: id tables, towers and item data."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -40,10 +40,10 @@ from twotower.types import Array, BoolArray, FloatArray
 
 
 class HistoryContext:
-    """The items before each event, and the user features after the event before it.
+    """The items before each event, and the user features up to then.
 
-    An example never sees its own target: event ``e`` is predicted from the events of the same
-    user strictly before ``e``.
+    No example sees its own target: event ``e`` is predicted from events of the same user strictly
+    before ``e``.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class HistoryContext:
 
 
 class TwoTowerConfig(ModelFamily):
-    """A user tower and an item tower that meet in one space (Yi et al., RecSys 2019)."""
+    """A user tower and an item tower that share one vector space (Yi et al., RecSys 2019)."""
 
     kind: Literal["two_tower"] = "two_tower"
     embedding_dim: int = Field(64, ge=1)
@@ -77,8 +77,8 @@ class TwoTowerConfig(ModelFamily):
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id tables."""
     init_from: str | None = None
-    """Name of a trained model whose vectors the id tables start from, or None. It must have
-    vectors of as many dimensions as the tables."""
+    """Name of a trained model whose vectors initialise the id tables, or None. The dimensions must
+    be equal."""
     user_tower: UserTowerConfig = UserTowerConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
     has_towers: ClassVar[bool] = True
@@ -87,7 +87,7 @@ class TwoTowerConfig(ModelFamily):
 
     @property
     def inputs_needed(self) -> frozenset[ItemInput]:
-        """Text where either tower reads it, images where the item tower does."""
+        """Text if either tower reads it, images if the item tower does."""
         reads_text = self.item_tower.text_dim is not None or self.user_tower.history is not None
         reads: dict[ItemInput, bool] = {
             "text": reads_text,
@@ -97,7 +97,7 @@ class TwoTowerConfig(ModelFamily):
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """The model that the id tables start from."""
+        """The model that initialises the id tables, if any."""
         return () if self.init_from is None else (self.init_from,)
 
     @property
@@ -128,25 +128,26 @@ class TwoTowerConfig(ModelFamily):
 
 
 class ItemData(NamedTuple):
-    """What is known of the items, row ``i`` for item index ``i``."""
+    """Item inputs of the towers; row ``i`` is item index ``i``."""
 
     features: FloatArray
     """``(num_items, 15)`` standardised item features."""
     text: FloatArray | None
     """``(num_items, t)`` unit text embeddings, or None for a model without text."""
     trained: BoolArray
-    """``(num_items,)`` false where training has no event: the id's row would be the random one
-    that it began with, so such an item is embedded with the unknown id."""
+    """``(num_items,)`` whether an item has a training event. Without one its row of the id table
+    would still be random, so it is embedded with the unknown id."""
     image: FloatArray | None = None
-    """``(num_items, m)`` unit image embeddings, zero where an item has no image, or None for a
-    model without images."""
+    """``(num_items, m)`` unit image embeddings, zero for items without an image; None for a model
+    without images."""
 
 
 class TwoTower(RetrievalModule):
-    """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``.
+    """The trainable module of the two-tower model.
 
-    ``user_ids`` and ``item_ids`` hold for each such row the row of the id table to look up: its
-    own, or 0 where training has no event of it.
+    Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``.
+    ``user_ids`` and ``item_ids`` map each row to the row of the id table to look up: its own, or 0
+    without training events.
     """
 
     bounds_cold_items: ClassVar[bool] = True
@@ -166,8 +167,8 @@ class TwoTower(RetrievalModule):
     ) -> None:
         """Make an untrained model.
 
-        Users other than ``trained_users`` ``(num_users,)``, of whom training has an event, have
-        the unknown id: their own rows stay as they were drawn.
+        ``trained_users`` ``(num_users,)`` marks users with a training event. The others get the
+        unknown id: their own rows stay random.
         """
         super().__init__()
         self.config = config
@@ -176,7 +177,7 @@ class TwoTower(RetrievalModule):
         nothing = np.zeros((self.num_items, 0), np.float32)
         text = nothing if items.text is None else items.text
         image = nothing if items.image is None else items.image
-        # Sparse: a batch reads few rows, and `RowAdam` pays for these alone.
+        # Sparse: a batch reads few rows, and `RowAdam` updates only those.
         self.user_embedding = nn.Embedding(
             len(trained_users) + 1, config.user_tower.id_dim, sparse=True
         )
@@ -185,7 +186,7 @@ class TwoTower(RetrievalModule):
         )
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
-        # Known data, not weights: it is the data set's, and stays out of the checkpoints.
+        # Data of the data set, not weights: kept out of the checkpoints.
         for name, trained in (("user_ids", trained_users), ("item_ids", items.trained)):
             ids = np.append(0, np.arange(1, len(trained) + 1) * trained)
             self.register_buffer(name, torch.from_numpy(ids), persistent=False)
@@ -220,7 +221,7 @@ class TwoTower(RetrievalModule):
         return self.config.history_length
 
     def context(self, train: Histories) -> HistoryContext:
-        """The items before each event, and the features of the user at that time."""
+        """The items before each event, and the user features at that time."""
         features = self.user_features
         return HistoryContext(
             train, self.config.history_length, features.running(train), features.empty
@@ -229,13 +230,13 @@ class TwoTower(RetrievalModule):
     def before_fit(
         self, train: Histories, seed: int, teachers: Mapping[str, TeacherVectors]
     ) -> None:
-        """Start the id tables from another model's vectors, where the settings name one."""
+        """Initialise the id tables from another model's vectors, if ``init_from`` names one."""
         del train, seed
         if self.config.init_from is not None:
             self.start_from(*teachers[self.config.init_from].own_vectors)
 
     def after_refit(self, train: Histories, evaluated: Self | None) -> None:
-        """Bound items without events as the evaluated module does."""
+        """Copy the evaluated module's scale of cold-start items."""
         del train
         if evaluated is not None:
             self.cold_scale.copy_(evaluated.cold_scale)
@@ -266,16 +267,16 @@ class TwoTower(RetrievalModule):
 
     @property
     def has_factors(self) -> bool:
-        """False: a cold item has its tower's vector alone."""
+        """False: a cold-start item has only its tower vector."""
         return False
 
     @property
     def exposure(self) -> float:
-        """See `twotower.features.ColdItems.exposure`."""
+        """See `twotower.factors.cold_items.ColdItems.exposure`."""
         return self.config.exposure
 
     def embed_items(self, rows: Tensor) -> Tensor:
-        """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
+        """Vectors ``(n, d)`` of 1-based rows ``(n,)``; training hides ids at random."""
         ids = self.item_ids[rows]
         hidden = hide_ids(ids, self.config.item_tower.id_dropout, self.training)
         vectors: Tensor = self.item_tower(
@@ -287,14 +288,14 @@ class TwoTower(RetrievalModule):
         return vectors
 
     def history_table(self) -> Tensor:
-        """``(num_items + 1, h)`` what the history encoder reads of each item; row 0 is padding."""
+        """``(num_items + 1, h)`` item vectors that the history encoder reads; row 0 is padding."""
         table: Tensor = self.history_text(self.item_text)
         return table
 
     def gate_weights(self) -> dict[str, dict[str, float]]:
-        """What each part weighs in its tower, ``{"user": {"id": 0.5, …}, "item": {…}}``.
+        """Weight of each part in its tower, ``{"user": {"id": 0.5, …}, "item": {…}}``.
 
-        A tower whose fusion has no gates is left out.
+        Towers without gated fusion are left out.
         """
         towers: dict[str, UserTower | ItemTower]
         towers = {"user": self.user_tower, "item": self.item_tower}
@@ -305,7 +306,7 @@ class TwoTower(RetrievalModule):
         }
 
     def _history_vectors(self, histories: Tensor) -> Tensor:
-        """``(B, L)`` 1-based items to ``(B, L, h)``, projecting only what is not padding."""
+        """``(B, L)`` 1-based items to ``(B, L, h)``; padding is not projected."""
         if self.config.user_tower.history is None:
             return self.item_text.new_zeros(*histories.shape, 0)
         used = histories > 0
@@ -316,7 +317,7 @@ class TwoTower(RetrievalModule):
 
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
-        """Every item through the item tower once; users through the user tower per query."""
+        """A scorer that embeds every item once, and users per query."""
         rows = torch.arange(1, self.num_items + 1, device=self.item_text.device)
         with evaluating(self):
             items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
@@ -344,13 +345,13 @@ class TwoTower(RetrievalModule):
 
         The user tower has inputs ``user (B, id_dim)``, ``history (B, L, h)``, ``lengths (B,)``
         int64 and ``features (B, F)``; the item tower ``item (B, id_dim)``, ``text (B, t)``,
-        ``image (B, m)`` and ``features (B, F)``. An input that a tower does not read is not
-        declared. ``B`` and ``L`` are free.
+        ``image (B, m)`` and ``features (B, F)``. Inputs that a tower does not read are not
+        declared. ``B`` and ``L`` are dynamic.
         """
         del num_users
         weights = {key: value.cpu().numpy() for key, value in self.state_dict().items()}
         history = self.config.user_tower.history
-        # One row: the exporter ties a GRU's initial state to the batch size that it traces.
+        # One row: the exporter fixes a GRU's initial state to the batch size traced.
         user_example = {
             "user": torch.zeros(1, self.config.user_tower.id_dim),
             "history": torch.zeros(1, 2, 0 if history is None else history.hidden_dim),

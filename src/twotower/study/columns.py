@@ -33,16 +33,16 @@ NONE: Final = "no columns"
 ATTRIBUTES: Final = "attributes alone"
 POPULARITY: Final = "popularity"
 NEW_USERS: Final = "new-users"
-"""Protocol: users who were held out of training, known by their columns alone, asked for all that
-they had."""
+"""Protocol for cold-start users: users held out of training, represented by their columns alone,
+with all their items as targets."""
 NEW_SHARE: Final = 0.2
-"""Share of the users who are held out for it."""
+"""Share of the users held out for it."""
 METRICS: Final = ("HR@10", "NDCG@10")
 
 
 @dataclass
 class ColumnStudy:
-    """Figures of `ablate_columns`, as far as they are measured."""
+    """Figures of `ablate_columns` measured so far."""
 
     rows: list[Row]
     differences: list[Difference]
@@ -60,21 +60,21 @@ def ablate_columns(
 ) -> ColumnStudy:
     """Train with all columns, with none, and without each in turn.
 
-    Columns are the declared ones and the time of the events; without it the log has an order still.
+    Columns are the declared ones and the time of the events; without it the log still has an order.
     All models share the least-squares settings that validation chose for the first. Differences are
-    to the model with all columns, paired by query, a mean over the seeds; with the users' columns
-    there is also the model for users of whom nothing else is known, beside popularity. In a log
-    with times the models that read them are given the time of each target, as a service knows it.
+    to the model with all columns, paired by query and averaged over seeds. With user columns,
+    cold-start users are also evaluated, with popularity as the baseline. In a log with times,
+    models that read them get the time of each target, as in serving.
 
     Parameters
     ----------
     out
-        Folder of the models: what is there already is not trained again.
+        Folder of the models; models found there are not trained again.
     each
-        Whether each column is left out in turn, and new users are asked for; else all are compared
-        with none.
+        Whether to leave out each column in turn, and evaluate new users; else only all columns are
+        compared with none.
     measured
-        Called with all figures whenever there are more.
+        Called with all figures so far whenever there are more.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _protocol(dataset: Dataset) -> str:
 
 
 def _ablations(dataset: Dataset) -> Iterator[tuple[str, Dataset, str]]:
-    """Name, data and setting of each model, the one that the others are compared with first."""
+    """Name, data and setting of each model; the reference model comes first."""
     schema, ordered = dataset.schema, _without_time(dataset)
     yield ALL, dataset, "all"
     yield NONE, ordered, "none"
@@ -199,7 +199,7 @@ class _Study:
             yield trained.module.scorer()
 
     def _share_factors(self, trained: Trained) -> None:
-        """Let later models have the least-squares settings that were chosen for the first."""
+        """Give later models the least-squares settings chosen for the first."""
         model = self.variant.model
         if isinstance(model, SequenceConfig) and model.choose_factors:
             chosen = {key: value for key, value in trained.chosen.items() if key == "least_squares"}

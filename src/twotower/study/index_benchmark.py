@@ -49,7 +49,7 @@ class IndexBench(Config):
     rounds: int = Field(default=5, ge=1)
     """Rounds of each kind and the baseline; the figure is the median over them."""
     seconds: float = Field(default=2.0, gt=0)
-    """After so long a round starts no other search."""
+    """Seconds after which a round starts no further search."""
     build_limit: float = Field(default=600.0, gt=0)
     """Most seconds of building. A kind that would take longer, extrapolated from the previous
     size, is left out."""

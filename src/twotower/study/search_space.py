@@ -19,7 +19,7 @@ class Categorical(Config):
     """Dotted name of a setting of the variant, such as ``training.batch_size``."""
     values: tuple[bool | int | float | str, ...] = Field(min_length=1)
     also: tuple[str, ...] = ()
-    """Settings that have to have the same value."""
+    """Settings that must have the same value."""
 
 
 class Range(Config):
@@ -170,7 +170,7 @@ def changed(variant: Variant, values: Mapping[str, Any]) -> Variant:
     """
     settings = variant.model_dump(mode="json")
     if "training.epochs" in values:
-        settings["training"]["least_steps"] = 0  # what is asked for is obeyed
+        settings["training"]["least_steps"] = 0  # the value given takes precedence
     for path, value in values.items():
         *folders, name = path.split(".")
         inner = settings

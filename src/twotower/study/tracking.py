@@ -22,7 +22,7 @@ _BATCH: Final = 100
 
 
 def check_tracking() -> None:
-    """Fail before training where tracking would fail after it.
+    """Fail before training if tracking would fail after it.
 
     Raises
     ------

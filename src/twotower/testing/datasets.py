@@ -9,11 +9,11 @@ from twotower.types import FloatArray
 
 
 def block_dataset() -> Dataset:
-    """60 users and 40 items in two blocks that never meet: even users have even items only.
+    """60 users and 40 items in two disjoint blocks: even users have even items only.
 
-    Twelve items a user, the last two held out; ratings, times, titles, categories and years, so
-    that every feature has something to say. A model that learns anything ranks the items of a
-    user's block first.
+    Twelve items per user, the last two held out; ratings, times, titles, categories and years,
+    which make every feature informative. A model that learns anything ranks the items of a user's
+    block first.
     """
     users, items, length = 60, 40, 12
     rng = np.random.default_rng(3)

@@ -46,7 +46,7 @@ class ModelContract:
     @pytest.fixture(scope="class")
     @classmethod
     def inputs(cls, dataset: Dataset) -> dict[str, Any]:
-        """What the model may read of the items, as keyword arguments of `fit`."""
+        """Item inputs that the model may read, as keyword arguments of `fit`."""
         return {"text": hashed_titles(dataset)}
 
     @pytest.fixture(scope="class")

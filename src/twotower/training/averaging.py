@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 
 _FIRST_STEPS = 10
-"""The average is over about a tenth of the steps so far until the decay takes over: the first
-weights, which are random, are soon forgotten."""
+"""Until the decay takes over, the average covers about a tenth of the steps so far, which soon
+forgets the random initial weights."""
 
 
 class WeightAverage(nn.Module):
-    r"""The mean of the weights of past steps, newer steps weighing more (Polyak averaging).
+    r"""Exponential moving average of the weights over past steps (Polyak averaging).
 
     After step ``t`` each parameter's average moves to its value by the share
-    :math:`1 - \min(\beta, (1 + t) / (10 + t))`. It is judged and kept in place of the parameters,
-    which training goes on with: the noise of single steps cancels out, as it does by lowering the
-    step size to nothing, but no number of steps has to be planned for it.
+    :math:`1 - \min(\beta, (1 + t) / (10 + t))`. The average is validated and kept; training
+    continues with the parameters themselves. Averaging cancels the noise of single steps, as
+    decaying the step size to 0 does, but the number of steps need not be planned.
 
     Its buffers are part of a checkpoint.
     """
@@ -31,7 +31,7 @@ class WeightAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take the weights after ``step`` steps in, counted from 1."""
+        """Include the weights after ``step`` steps, counted from 1."""
         share = 1 - min(self._decay, (1 + step) / (_FIRST_STEPS + step))
         parameters = dict(module.named_parameters())
         averages = [self._average(name) for name in parameters]
@@ -39,7 +39,7 @@ class WeightAverage(nn.Module):
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """Within, the module has the averages for weights."""
+        """Context in which the module has the averaged weights."""
         parameters = dict(module.named_parameters())
         kept = {name: value.detach().clone() for name, value in parameters.items()}
         self._set(module, {name: self._average(name) for name in parameters})

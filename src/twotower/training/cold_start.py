@@ -1,4 +1,4 @@
-"""Cold items: scales of their scores, fitted on validation, and the bound of their exposure."""
+"""Calibration of cold-start items: score scales fitted on validation, and bounded exposure."""
 
 import logging
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from twotower.types import Array, BoolArray, DoubleArray, FloatArray
 logger = logging.getLogger(__name__)
 
 SIMULATED_SHARE: Final = 0.05
-"""Share of the trained items that are taken for cold ones while the scales are fitted."""
+"""Share of the trained items that simulate cold-start items while the scales are fitted."""
 MOST_SIMULATED: Final = 2000
 MOST_QUERIES: Final = 6000
-"""Validation queries that ask for a simulated cold item, and as many others."""
+"""Most validation queries with a simulated cold item as target, and most other queries."""
 LEAST_TARGETS: Final = 20
-"""With fewer queries that ask for a simulated cold item the scales are left as they are."""
+"""With fewer queries whose target is a simulated cold item, the scales are left unchanged."""
 TOWER_SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.2, 1.5)
 FACTOR_SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 
@@ -31,11 +31,11 @@ class ColdItemModel(Protocol):
     """A module whose scores of items without a training event can be scaled."""
 
     trained: BoolArray
-    """``(num_items,)`` whether training has an event of the item."""
+    """``(num_items,)`` whether an item has a training event."""
     cold_scale: Tensor
-    """Scalar that the vectors of the others are multiplied by."""
+    """Scalar factor on the vectors of the other items."""
     cold_scales: Tensor
-    """``(2,)`` `ColdItems.tower_scale` and `ColdItems.factor_scale`, where it has factors."""
+    """``(2,)`` `ColdItems.tower_scale` and `ColdItems.factor_scale`, if the model has factors."""
 
     @property
     def exposure(self) -> float:
@@ -43,50 +43,50 @@ class ColdItemModel(Protocol):
 
     @property
     def cost(self) -> float:
-        """See `twotower.factors.cold_items.ColdItems.cost`, where it has factors."""
+        """See `twotower.factors.cold_items.ColdItems.cost`, if the model has factors."""
 
     @property
     def has_factors(self) -> bool:
         """Whether a cold item has a least-squares part, borrowed from others."""
 
     def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
-        """``(m, k)`` and ``(m, f)`` both parts of items as if they were cold, not scaled."""
+        """``(m, k)`` and ``(m, f)`` unscaled parts of item vectors, as if the items were cold."""
 
     def scorer(self) -> VectorScorer:
-        """The module as it is now."""
+        """A scorer with the module's current weights."""
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What was fitted, and what it rests on."""
+    """Result of the calibration of cold-start items."""
 
     items: int
     """Items of the catalogue without a training event."""
     queries: int
-    """Validation queries that were asked."""
+    """Number of queries used."""
     unbounded: float
-    """Share of the places of their lists that these items would have taken."""
+    """Share of the slots of their lists that these items would take without the bound."""
     share: float
     """Share that they take."""
     scale: float
-    """What bounds it: the factor of their scores, 1 where none was needed."""
+    """Factor on their scores that bounds this share; 1 if no bound was needed."""
     tower_scale: float
     factor_scale: float
-    """See `twotower.features.ColdItems`; without the bound's factor."""
+    """See `twotower.factors.cold_items.ColdItems`; not multiplied by ``scale``."""
 
 
 def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
-    """Fit how high items without events score; None where there is nothing to fit it by.
+    """Calibrate the scores of cold-start items; None if there is nothing to fit them on.
 
-    For a model with a least-squares part, a random twentieth of the trained items is first taken
-    for cold, with the vectors that they would have without events in place of their own. The two
-    scales of `ColdItems` are those with which validation NDCG@10 of users who took one of these
-    items is best, among those with which that of the others loses at most ``cost``, and with which
-    these items take no more places than with their own vectors. Then the items that are cold
-    are bounded together, however many they are: they take at most ``exposure`` of the places of
-    top-10 lists, and users who took other items lose at most ``cost``.
+    For a model with a least-squares part, a random twentieth of the trained items first simulate
+    cold-start items: they get the vectors that they would have without events. The two scales of
+    `ColdItems` are chosen to maximise validation NDCG@10 of users whose held-out item is one of
+    them, provided that NDCG@10 of the other users drops by at most ``cost`` and that the simulated
+    items take no more list slots than with their own vectors. Then all cold-start items are
+    bounded together, however many they are: they take at most ``exposure`` of the slots of top-10
+    lists, and users with other held-out items lose at most ``cost``.
 
-    Where there is no validation part, places alone are bounded, in the lists of training users.
+    Without a validation part only the slots are bounded, in the lists of training users.
     """
     queries, targets = dataset.held_out(Part.VALIDATION)
     if not len(queries):
@@ -105,7 +105,7 @@ def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
 
 
 def _bound(module: ColdItemModel, queries: Queries, wanted: Array | None = None) -> ColdStart:
-    """Set the module's ``cold_scale`` by the places that its cold items take, and their cost."""
+    """Set the module's ``cold_scale`` by the list slots that cold items take, and their cost."""
     module.cold_scale.fill_(1.0)
     cold, share = np.flatnonzero(~module.trained), module.exposure
     scorer = module.scorer()
@@ -130,8 +130,8 @@ def _bound(module: ColdItemModel, queries: Queries, wanted: Array | None = None)
 
 
 def _affordable(known: FloatArray, cold: FloatArray, target: FloatArray, cost: float) -> float:
-    """The largest factor of cold items' scores, up to 1 in steps of 0.02, by which NDCG@10 of
-    targets with these scores loses at most ``cost`` to what it is without cold items.
+    """The largest factor on cold items' scores, up to 1 in steps of 0.02, with which NDCG@10 of
+    targets with these scores is at most ``cost`` below that without cold items.
     """
     bar = target[:, None]
     above = (known > bar).sum(axis=1)
@@ -160,7 +160,7 @@ def _two_kinds(
 
 
 def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
-    """Set the module's ``cold_scales`` by items that are taken for cold ones."""
+    """Fit the module's ``cold_scales`` on simulated cold-start items."""
     rng = np.random.default_rng(0)
     trained = np.flatnonzero(module.trained)
     count = min(MOST_SIMULATED, int(SIMULATED_SHARE * len(trained)))
@@ -170,13 +170,13 @@ def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
     if int(asks.sum()) < LEAST_TARGETS:
         return
     parts = [rng.permutation(np.flatnonzero(of))[:MOST_QUERIES] for of in (asks, ~asks)]
-    # A mean over all queries, of which these are two samples.
+    # Weights that turn the two samples of queries into a mean over all queries.
     weights = np.repeat([asks.mean(), 1 - asks.mean()], [len(part) for part in parts])
     weights /= np.repeat([len(part) for part in parts], [len(part) for part in parts])
     rows = np.concatenate(parts)
     found = _Simulation.of(module, queries.select(rows), wanted[rows], simulated)
     allowed, least = found.own_share(weights), (1 - module.cost) * found.without
-    best = (0.0, 0.0), (0.0, 0.0)  # out of all lists, where nothing else costs little enough
+    best = (0.0, 0.0), (0.0, 0.0)  # out of all lists, if everything else costs too much
     for scales in product(TOWER_SCALES, FACTOR_SCALES):
         scores = found.scores(*scales)
         new, others = found.ndcg(scores)
@@ -187,19 +187,19 @@ def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
 
 @dataclass(frozen=True)
 class _Simulation:
-    """Scores of queries in which some trained items stand as if they had no events."""
+    """Scores of queries in which some trained items simulate cold-start items."""
 
     known: FloatArray
     """``(queries, k)`` best unseen scores of the other items, best first."""
     own: FloatArray
-    """``(queries, k)`` those of the simulated items by their own vectors."""
+    """``(queries, k)`` best unseen scores of the simulated items with their own vectors."""
     towers: FloatArray
     factors: FloatArray
     """``(queries, simulated)`` scores of their cold vectors' parts; seen items have -inf."""
     target: FloatArray
     """``(queries,)`` score of the target by its own vector."""
     column: Array
-    """``(queries,)`` column of a target that is simulated, -1 where it is not."""
+    """``(queries,)`` column of a simulated target, -1 for other targets."""
 
     @classmethod
     def of(
@@ -238,11 +238,11 @@ class _Simulation:
         return found
 
     def share(self, scores: FloatArray, weights: Array) -> float:
-        """Share of the places that simulated items take by `scores`, which are sorted for it."""
+        """Share of list slots that simulated items take by `scores`, which it sorts first."""
         return self._taken(top_scores(scores, LIST_LENGTH), weights)
 
     def own_share(self, weights: Array) -> float:
-        """Share of the places that they take with their own vectors."""
+        """Share of list slots that they take with their own vectors."""
         return self._taken(self.own, weights)
 
     def _taken(self, cold: FloatArray, weights: Array) -> float:
@@ -251,7 +251,7 @@ class _Simulation:
         return float(weights @ taken / self.known.shape[1])
 
     def ndcg(self, scores: FloatArray) -> tuple[float, float]:
-        """Mean NDCG@10, by `scores`, of queries that ask for a simulated item, and of others."""
+        """Mean NDCG@10, by `scores`, of queries with a simulated target, and of the others."""
         own = np.take_along_axis(scores, np.maximum(self.column, 0)[:, None], axis=1)[:, 0]
         target = np.where(self.column >= 0, own, self.target)[:, None]
         values = _ndcg((scores > target).sum(axis=1) + (self.known > target).sum(axis=1))
@@ -260,11 +260,11 @@ class _Simulation:
 
     @property
     def without(self) -> float:
-        """Mean NDCG@10 of queries for other items without the simulated ones."""
+        """Mean NDCG@10 of queries with other targets, without simulated items in the lists."""
         values = _ndcg((self.known > self.target[:, None]).sum(axis=1))
         return float(values[self.column < 0].mean())
 
 
 def _ndcg(above: Array) -> DoubleArray:
-    """NDCG@10 of items that so many stand above."""
+    """NDCG@10 of targets, given the number of items ranked above each."""
     return np.where(above < LIST_LENGTH, 1 / np.log2(above + 2.0), 0)

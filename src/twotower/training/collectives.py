@@ -1,4 +1,4 @@
-"""Training on several processes: parts of a batch, gathered candidates, summed gradients.
+"""Data-parallel training on several processes: split batches, gathered candidates.
 
 ``torchrun --nproc-per-node 2 -m twotower train …`` starts the processes. Each makes the same batch,
 which is a function of its position alone, and runs the model over a part of it. What all examples
@@ -25,7 +25,7 @@ from twotower.models.base import Batch, Embeddings
 T = TypeVar("T")
 
 _PATIENCE: Final = timedelta(hours=12)
-"""How long a process waits for another, which may choose settings or validate meanwhile; one that
+"""How long a process waits for another, which may be tuning settings or validating; a process that
 ends is noticed at once."""
 
 
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
     batch: Batch
     share: float
-    """Its examples, of all."""
+    """Share of the batch's examples."""
     candidates: int
     """Shared candidates of the whole batch."""
 
@@ -49,14 +49,14 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process does what only one may do, such as writing files."""
+        """Whether this process does the work of only one, such as writing files."""
         return self.rank == 0
 
     def part(self, batch: Batch) -> Part:
         """The examples and candidates of one process.
 
-        A process without an example of its own takes the first ones with a share of 0, so that all
-        have the same gradients to sum.
+        A process without examples of its own takes the first ones with a share of 0: all processes
+        then have the same gradients to sum.
         """
         if self.size == 1:
             return Part(batch, 1.0, len(batch.shared))
@@ -93,8 +93,8 @@ class Ranks:
     def gathered(self, embeddings: Embeddings, part: Part) -> Embeddings:
         """The embeddings of a part, with the candidates of the whole batch.
 
-        Positives of other examples become candidates among the shared ones, where they are
-        recognised by their ids: no label depends on the rank. Log-q is in units of the batch.
+        Positives of other examples become shared candidates; accidental hits are found by item
+        id, so no label depends on the rank. Log-q is in units of the batch size.
         """
         if self.size == 1:
             return embeddings
@@ -139,9 +139,9 @@ class Ranks:
 
     @torch.no_grad()
     def sum_gradients(self, module: nn.Module) -> None:
-        """Add the gradients of all processes up, those of rows that were read included.
+        """Sum the gradients over all processes, dense and sparse (row-wise) ones.
 
-        The dense ones travel as one tensor: a collective takes milliseconds however little it adds.
+        Dense gradients are sent as one tensor: every collective takes milliseconds at any size.
         """
         if self.size == 1:
             return
@@ -172,7 +172,7 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Block until all processes get here."""
         if self.size > 1:
             with self._waiting():
                 dist.barrier()
@@ -186,7 +186,7 @@ class Ranks:
                     dist.broadcast(value, 0)
 
     def of_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, for all; an error there is raised in all."""
+        """Broadcast what the first process makes; an error there is raised in all."""
         if self.size == 1:
             return make()
         found: list[Any] = [None, None]
@@ -215,7 +215,7 @@ class Ranks:
 
 
 class _Gather(torch.autograd.Function):
-    """`Ranks.gather`; what other processes' losses say of this one's part is added up."""
+    """`Ranks.gather`; its backward pass sums the gradients from all processes' losses."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, ranks: Ranks) -> Tensor:
@@ -244,6 +244,6 @@ def ranks() -> Ranks:
 
 
 def leave() -> None:
-    """Part from the other processes, at the end of a command."""
+    """Leave the process group, at the end of a command."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -1,8 +1,8 @@
-"""Distillation from a teacher model: terms that are added to the loss.
+"""Distillation from a teacher model: terms added to the loss.
 
-A teacher is any trained model or baseline. Its vectors, or its scores, are what the student's
-are compared with, beside the interactions themselves (Hinton et al., *Distilling the knowledge in
-a neural network*, 2015).
+A teacher is any trained model or baseline. Besides the interactions, the student also learns from
+the teacher's vectors or scores (Hinton et al., *Distilling the knowledge in a neural network*,
+2015).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _LEAST_SPREAD: Final = 1e-6
 
 
 class Teacher:
-    """What a trained model or baseline thinks of the users of the training part."""
+    """Vectors and scores of a trained model or baseline for the users of the training part."""
 
     def __init__(self, scorer: Scorer, train: Histories, name: str = "teacher") -> None:
         self.name = name
@@ -34,7 +34,7 @@ class Teacher:
 
     @cached_property
     def own_vectors(self) -> tuple[FloatArray, FloatArray]:
-        """``(num_users, d)`` of users with their training history, and ``(num_items, d)``.
+        """Vectors ``(num_users, d)``, from training histories, and ``(num_items, d)``.
 
         Raises
         ------
@@ -94,9 +94,9 @@ class _FromVectors(Config):
 class MSE(_FromVectors):
     """Mean squared distance to the teacher's vectors, a mean over users and items.
 
-    Squares are summed over the dimensions, not averaged: an average would vanish beside the
-    loss, the more so the more dimensions there are. The teacher's vectors keep their lengths
-    relative to each other, so that the longer ones weigh more: the difference from `Cosine`.
+    Squares are summed over the dimensions, not averaged: an average would be negligible beside the
+    loss, more so with more dimensions. Unlike in `Cosine`, the teacher's vectors keep their
+    relative lengths, and longer ones weigh more.
     """
 
     kind: Literal["mse"] = "mse"
@@ -128,8 +128,7 @@ class Listwise(Config):
     """Kullback-Leibler divergence from the teacher's distribution over candidates (Tang & Wang,
     *Ranking distillation*, KDD 2018, with the batch as the list).
 
-    The candidates of a user are the positives of the batch, where an item stands once, and the
-    negatives that the batch shares.
+    The candidates of a user are the distinct positives of the batch and its shared negatives.
     """
 
     kind: Literal["listwise"] = "listwise"
@@ -140,13 +139,13 @@ class Listwise(Config):
     temperature: float = Field(0.2, gt=0)
     """What the student's scores are divided by."""
     teacher_temperature: float = Field(1.0, gt=0)
-    """What the teacher's scores are divided by, after each user's are brought to mean 0 and
-    standard deviation 1: every teacher scores on a scale of its own."""
+    """What the teacher's scores are divided by, after standardising them per user to mean 0 and
+    standard deviation 1: every teacher has its own scale of scores."""
 
     def __call__(self, embeddings: Embeddings, teacher: Teacher) -> Tensor:
         """``mean_b sum_c t_bc log(t_bc / s_bc)``; 0 for the teacher's own distribution.
 
-        The mean runs over the users among whose candidates the teacher sees a difference.
+        The mean is over users for whom the teacher's scores of the candidates differ.
         """
         candidates = torch.cat([embeddings.positive_ids, embeddings.shared_ids])
         ids, first = np.unique(candidates.cpu().numpy(), return_index=True)
@@ -162,7 +161,7 @@ class Listwise(Config):
 
 
 Distillation = Annotated[MSE | Cosine | Listwise, Field(discriminator="kind")]
-"""Every distillation term there is; a new one is a class in this file and a name here."""
+"""All distillation terms; to add one, write a class in this file and name it here."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ class Distilled:
 
 
 def _scaled(table: FloatArray) -> FloatArray:
-    """The table times one number, so that its rows have a mean squared norm of 1."""
+    """The table, rescaled so that its rows have a mean squared norm of 1."""
     norm = np.sqrt(np.square(table, dtype=np.float64).sum(axis=1).mean())
     scaled: FloatArray = (table / max(norm, np.finfo(np.float32).tiny)).astype(np.float32)
     return scaled

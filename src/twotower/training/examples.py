@@ -1,4 +1,4 @@
-"""Training examples: which batch comes at which step, as a pure function of the position."""
+"""Training examples from interactions: batches as a pure function of epoch and step."""
 
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -56,7 +56,7 @@ EXAMPLE_SOURCES: Final[Registry[ExampleFactory]] = Registry(
         "sequences": "twotower.training.sequences:sequence_examples",
     },
 )
-"""What an epoch can draw from: `RetrievalModule.example_source` names one."""
+"""Sources of training examples: `RetrievalModule.example_source` names one."""
 
 
 def event_examples(
@@ -66,10 +66,10 @@ def event_examples(
     settings: "TrainingConfig",
     seed: int,
 ) -> "Examples":
-    """Every interaction is an example, with the history that the model asks for.
+    """Every interaction is an example, with the history inputs that the model needs.
 
-    Where there is a target kind, a model that reads histories learns to predict events of that kind
-    alone. For one that reads none, the other events are no inputs either: it learns from all.
+    If there is a target kind, a model that reads histories learns to predict events of that kind
+    only. A model without histories learns from all events: it cannot read the others as inputs.
     """
     return Examples(
         train,
@@ -83,10 +83,10 @@ def event_examples(
 
 
 class Examples:
-    """Every training interaction once an epoch, in an order that the seed decides.
+    """Every training interaction once per epoch, in an order given by the seed.
 
-    A batch depends on nothing but the seed, the epoch and the step, so that a run that was
-    killed goes on with the very batches that it would have seen.
+    A batch depends only on the seed, the epoch and the step: a killed run resumes with exactly
+    the batches that it would have seen.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ class Examples:
         ``interactions``: a shuffled pass over the log. ``users``: as many draws, each of a
         uniform user and a uniform interaction of that user (as LightGCN's published code).
     weights
-        ``(events,)`` what predicting each interaction counts in the loss, 0 for those that are no
-        examples; None where all count alike.
+        ``(events,)`` weight of each interaction in the loss, 0 for those that are not examples;
+        None for equal weights.
     """
 
     def __init__(

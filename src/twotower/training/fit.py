@@ -1,4 +1,4 @@
-"""Fitting of a variant to a data set: model, training loop, and what is chosen afterwards."""
+"""Fitting of a variant to a data set: build, train, and choose settings on validation."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -24,20 +24,20 @@ from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
 UNVALIDATED_EPOCHS: Final = 20
-"""Most epochs where there is no validation part to stop by."""
+"""Most epochs without a validation part for early stopping."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with the weights of its best validation, and how it got there."""
+    """A model with the weights of its best validation, and its training record."""
 
     variant: Variant
     seed: int
     module: RetrievalModule
     state: TrainingState
     metric: float | None = None
-    """Validation metric of the model as it is, items without events included; None where it was
-    not measured."""
+    """Validation metric of the final model, with cold-start items included; None if it was not
+    measured."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen on validation after training, by name."""
 
@@ -63,14 +63,14 @@ def fit(
     Parameters
     ----------
     validate
-        Metric of a module on the validation part, higher is better; None for a refit, and where
-        there is no validation part: nothing is chosen then, and training lasts
+        Metric of a module on the validation part, higher is better; None for a refit and without a
+        validation part. Then nothing is chosen and, unless it is a refit, training lasts
         `UNVALIDATED_EPOCHS`.
     popularity
-        The same metric of popularity, see `TrainingConfig.patience_at_first`.
+        The same metric of the popularity baseline, see `TrainingConfig.patience_at_first`.
     evaluated
-        For a refit on all interactions: the model of the same variant that was validated. The
-        refit is trained for as many epochs as that one's best, and keeps what was chosen for it.
+        For a refit on all interactions: the validated model of the same variant. The refit trains
+        for that model's best number of epochs, and keeps the settings chosen for it.
     text
         ``(num_items, t)`` text embeddings of the items, for models that read text.
     image
@@ -78,14 +78,14 @@ def fit(
     teachers
         Trained models by name, for a variant that names `Variant.teachers`.
     least_squares
-        Record of what was chosen for the least-squares part, see `SequenceConfig.with_chosen`;
-        None for the settings that the variant has.
+        Record of the settings chosen for the least-squares part, see `SequenceConfig.with_chosen`;
+        None for the variant's own settings.
     columns
         For a refit: record of whose declared columns are read, see `SequenceConfig.columns`.
     seed
-        Decides initial weights, batches, negatives and dropout.
+        Seed of initial weights, batches, negatives and dropout.
     checkpoint
-        Folder of checkpoints; a run that was killed goes on from there.
+        Folder of checkpoints; a killed run resumes from there.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def fit(
         progress=progress,
     )
     chosen = before
-    if not processes.first:  # what comes after training is the first one's
+    if not processes.first:  # only the first does what follows training
         return Trained(variant, seed, module, state, state.best_metric, chosen)
     if validate is None:
         module.after_refit(train_part, None if evaluated is None else evaluated.module)
@@ -154,7 +154,9 @@ def _epochs(evaluated: Trained | None, validate: object) -> int | None:
 def _most_seconds(
     settings: TrainingConfig, evaluated: Trained | None, chosen: Mapping[str, Any]
 ) -> float | None:
-    """Seconds of steps: what the search left, or what the evaluated model took to its best."""
+    """Limit on seconds of steps: what the settings search left, or, for a refit, what the
+    evaluated model took to reach its best.
+    """
     if settings.minutes is None:
         return None
     if evaluated is not None:
@@ -167,7 +169,7 @@ def _most_seconds(
 def _during_training(
     validate: Callable[[RetrievalModule], float], alone: bool, module: RetrievalModule
 ) -> float:
-    """The metric of a module in training; of items without events nothing is fitted yet."""
+    """The validation metric during training, without cold-start items: not yet calibrated."""
     with module.without_cold_items(), module.towers_alone() if alone else nullcontext():
         return validate(module)
 

@@ -1,7 +1,7 @@
 """Losses: BPR, InfoNCE and sampled softmax. They see embeddings, not models.
 
-A loss takes `Embeddings` and returns a scalar. Which negatives it meets is decided by the
-embeddings, so that every loss works with every source of negatives.
+A loss takes `Embeddings` and returns a scalar. The embeddings determine the negatives, so every
+loss works with every source of negatives.
 """
 
 import math
@@ -19,7 +19,7 @@ from twotower.training.softmax import log_partition, same_item
 
 
 class LossConfig(Config):
-    """Settings of a loss, which is called with what a model made of a batch."""
+    """Settings of a loss; call it with the embeddings of a batch."""
 
     kind: str
 
@@ -35,8 +35,8 @@ class BPR(LossConfig):
     regularisation: float = Field(1e-4, ge=0)
     """Weight of half the squared norm of the looked-up rows, a mean over the batch."""
     temperature: float = Field(1.0, gt=0)
-    """What score differences are divided by. Cosines need a small one: without, a difference is
-    2 at most, where the logistic function has hardly begun to bend."""
+    """Divisor of score differences. Cosines need a small one: otherwise a difference is at most 2,
+    where the logistic function is still almost linear."""
 
     def __call__(self, embeddings: Embeddings) -> Tensor:
         """``mean softplus((q.n - q.p) / temperature) + regularisation * squared_norm``.
@@ -68,9 +68,9 @@ class InfoNCE(LossConfig):
     temperature: float = Field(0.2, gt=0)
     """What cosines are divided by; smaller means a sharper softmax."""
     log_q: bool = False
-    """Whether logits are corrected for some items being candidates more often (Bengio & Senécal,
-    2008). A softmax over candidates that are sampled in proportion to ``q`` learns
-    ``log p(i | u) - log q(i)``, which holds the popular items back; with it, ``log p(i | u)``."""
+    """Whether to apply the log-q correction for the sampling frequency of candidates (Bengio &
+    Senécal, 2008). A softmax over candidates sampled in proportion to ``q`` learns
+    ``log p(i | u) - log q(i)``, which penalises popular items; corrected, ``log p(i | u)``."""
 
     def __call__(self, embeddings: Embeddings) -> Tensor:
         """Cross-entropy of each query's positive among all its candidates."""
@@ -90,14 +90,14 @@ class InfoNCE(LossConfig):
 
 
 class SampledSoftmax(LossConfig):
-    r"""The softmax over the whole catalogue, estimated from candidates that all queries share.
+    r"""The softmax over the whole catalogue, estimated from candidates shared by all queries.
 
     .. math:: -\log \frac{e^{s_+}}{e^{s_+} + \sum_{c \ne +} e^{s_c} / E[n_c]}
 
     with ``s`` cosines over the temperature and ``E[n_c]`` the expected number of times that an
     item is a candidate, so that the sum is an unbiased estimate of that over all other items
     (Bengio and Senécal, *Adaptive importance sampling to accelerate training of a neural
-    probabilistic language model*, 2008). The positive is there always, and is not corrected.
+    probabilistic language model*, 2008). The positive is always included and needs no correction.
     """
 
     kind: Literal["sampled_softmax"] = "sampled_softmax"
@@ -128,20 +128,20 @@ LOSSES: Final = ConfigRegistry(
         "sampled_softmax": "twotower.training.losses:SampledSoftmax",
     },
 )
-"""Every loss; other packages add theirs by entry points."""
+"""All losses; other packages add theirs through entry points."""
 
 Loss = Annotated[LossConfig, BeforeValidator(LOSSES.parse), SerializeAsAny()]
-"""Settings of any loss, told apart by ``kind``."""
+"""Settings of any loss, discriminated by ``kind``."""
 
 
 def example_mean(values: Tensor, embeddings: Embeddings) -> Tensor:
-    """The mean of ``(B,)`` values over the examples, by their weights where they have some."""
+    """The mean of ``(B,)`` values over the examples, weighted if they have weights."""
     weights = embeddings.weights
     return (values * weights).sum() / weights.sum() if len(weights) else values.mean()
 
 
 class Block(NamedTuple):
-    """Negatives from one place, against every query of a batch."""
+    """Negatives from one source, scored against every query of a batch."""
 
     scores: Tensor
     """``(B, C)`` dot products."""
@@ -152,7 +152,7 @@ class Block(NamedTuple):
 
 
 def negative_blocks(embeddings: Embeddings) -> list[Block]:
-    """The negatives that there are: the batch, each example's own, those that all share."""
+    """All negatives: in-batch, per example, and shared, as far as there are any."""
     query, positive_ids = embeddings.query, embeddings.positive_ids
     blocks = []
     if embeddings.in_batch:
@@ -172,9 +172,9 @@ def negative_blocks(embeddings: Embeddings) -> list[Block]:
 
 
 def is_negative(positive_ids: Tensor, candidate_ids: Tensor) -> Tensor:
-    """``(B, C)`` bool: whether a candidate is an item, and another than the query's positive.
+    """``(B, C)`` bool: whether a candidate is an item other than the query's positive.
 
-    A candidate that happens to be the positive is an accidental hit, no negative.
+    A candidate that happens to be the positive is an accidental hit, not a negative.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Memory needed for training, memory available, and detection of killed and of parallel runs."""
+"""Memory estimates for training, and detection of killed and concurrent runs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from twotower.training.variant import Variant
 MARKER: Final = "running.json"
 """File beside the checkpoints while a training runs."""
 LOCK: Final = "running.lock"
-"""File beside it that the training has locked."""
+"""Lock file of the training, beside it."""
 _BASE: Final = 700_000_000
 """Bytes of Python, PyTorch, Polars and a step of training."""
 _PER_INTERACTION: Final = 250
@@ -55,9 +55,9 @@ def estimated_peak(variant: Variant, dataset: Dataset) -> int:
 
 
 def check_memory(variant: Variant, dataset: Dataset) -> str | None:
-    """What training is expected to take, as a line; `InputError` where there is less.
+    """One line about the expected memory of training; `InputError` if less is available.
 
-    None where it is next to nothing.
+    None for a training that needs little.
     """
     needed, left = estimated_peak(variant, dataset), available_memory()
     if needed < _NOTED and (left is None or needed <= left):
@@ -80,11 +80,11 @@ def check_memory(variant: Variant, dataset: Dataset) -> str | None:
 
 @contextmanager
 def marked_run(folder: Path) -> Iterator[str | None]:
-    """Context with a marker file in ``folder``, which a training that is killed leaves behind.
+    """Context with a marker file in ``folder``, which a killed training leaves behind.
 
     Yields
     ------
-    A line about the run before this one where that was killed, else None.
+    A line about the previous run if it was killed, else None.
 
     Raises
     ------

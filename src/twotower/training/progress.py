@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 @dataclass
 class EpochRecord:
-    """What one epoch did; ``metric`` is None where it was not validated."""
+    """Record of one epoch; ``metric`` is None if it was not validated."""
 
     epoch: int
     loss: float
@@ -28,7 +28,7 @@ class TrainingState:
     most_seconds: float | None = None
     """Seconds of steps after which training ends; None for no limit."""
     popularity: float | None = None
-    """Validation metric of popularity, where it is known."""
+    """Validation metric of the popularity baseline, if known."""
     best_metric: float | None = None
     best_epoch: int | None = None
     validated_epoch: int = 0
@@ -49,12 +49,12 @@ class TrainingState:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the steps took all that they may."""
+        """Whether the steps have used up the time limit."""
         return self.most_seconds is not None and self.spent >= self.most_seconds
 
     @property
     def most_epochs(self) -> int:
-        """Epochs after which training ends, unless validation or the time end it before."""
+        """Epochs after which training ends, unless early stopping or the time limit comes first."""
         return self.planned_epochs if self.last_epoch is None else self.last_epoch
 
     def end_epoch(self, examples: int) -> EpochRecord:

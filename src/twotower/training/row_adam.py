@@ -11,11 +11,11 @@ _WINDOW: Final = 256
 
 
 class RowAdam(torch.optim.Adam):
-    r"""Adam (Kingma and Ba, ICLR 2015), with rows of embedding tables brought up to date late.
+    r"""Adam (Kingma and Ba, ICLR 2015) with deferred updates of embedding table rows.
 
-    A step of Adam moves every row of a table, also those without a gradient, by what is left of
-    their momentum. With 100,000 users and 256 of them in a batch that is most of the cost of a
-    step. But until its next gradient a row moves along a geometric series: with
+    A step of Adam moves every row of a table by its remaining momentum, even without a gradient.
+    With 100,000 users and 256 of them in a batch that is most of the cost of a step. But until its
+    next gradient a row moves along a geometric series: with
     :math:`\beta_1^i m` and :math:`\beta_2^i v` after :math:`i` steps, it has moved by
 
     .. math:: \frac{m}{\sqrt v + \epsilon'} \sum_i c_{s + i}
@@ -33,7 +33,7 @@ class RowAdam(torch.optim.Adam):
         All its parameters are trained. A table is an ``nn.Embedding`` with ``sparse=True``, read
         by calling it; before its ``weight`` is read in another way, `settle` is due.
     lr
-        Step size; as ever, a group's may be changed between steps.
+        Step size; may be changed per parameter group between steps, as in PyTorch.
     """
 
     def __init__(self, module: nn.Module, lr: float) -> None:
@@ -69,7 +69,7 @@ class RowAdam(torch.optim.Adam):
             self._catch_up(table.weight, None)
 
     def release(self) -> None:
-        """Settle, and take the hooks off: the module is trained."""
+        """Settle and remove the hooks, after training."""
         self.settle()
         for hook in self._hooks:
             hook.remove()
@@ -89,7 +89,7 @@ class RowAdam(torch.optim.Adam):
         self._catch_up(weight, torch.unique(inputs[0]))
 
     def _catch_up(self, weight: Tensor, rows: Tensor | None) -> None:
-        """Move rows by what the steps since their last gradient have left to them."""
+        """Apply to rows the momentum updates deferred since their last gradient."""
         state = self.state.get(weight)
         if not state:
             return
@@ -124,7 +124,7 @@ class RowAdam(torch.optim.Adam):
         weight[rows] -= size * first / (second.sqrt() + epsilon)
         state["exp_avg"][rows], state["exp_avg_sq"][rows] = first, second
         state["last"][rows] = now
-        # What this step leaves to a row whose last gradient came k steps ago.
+        # Contribution of this step to a row whose last gradient came k steps ago.
         begin = max(0, now - _WINDOW)
         if now >= len(state["tail"]):
             state["tail"] = torch.cat([state["tail"], torch.zeros_like(state["tail"])])

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from twotower.training.trainer import TrainingConfig
 
 _BUCKET_BATCHES = 20
-"""Batches that are sorted by length together: wide enough for little padding, small enough that
-a batch still mixes users."""
+"""Batches per length-sorted bucket: large enough for little padding, small enough that a batch
+still mixes users."""
 
 
 def sequence_examples(
@@ -26,7 +26,7 @@ def sequence_examples(
     settings: "TrainingConfig",
     seed: int,
 ) -> "SequenceExamples":
-    """Every position of a history is an example; sequences are as long as the module reads."""
+    """Every position of a history is an example; sequences have the module's history length."""
     return SequenceExamples(
         train,
         negatives,
@@ -39,27 +39,26 @@ def sequence_examples(
 
 
 class SequenceExamples:
-    """From each item of a history but the last, the next is predicted.
+    """Next-item prediction from each item of a history but the last.
 
-    Where there is a target kind, only events of that kind are predicted, from all before them.
+    If there is a target kind, only events of that kind are predicted, from all events before them.
 
-    A batch depends on nothing but the seed, the epoch and the step, as in `Examples`. Sequences
-    of like length share a batch, so that there is little padding.
+    A batch depends only on the seed, the epoch and the step, as in `Examples`. Sequences of
+    similar length share a batch, to reduce padding.
 
     Parameters
     ----------
     batch_size
-        Users in a batch, each with the newest items of the history; unused with
-        ``batch_positions``.
+        Users in a batch, each with the most recent history items; unused with ``batch_positions``.
     length
-        Most items of a sequence that are read; one more is predicted.
+        Most items read per sequence; one more is predicted.
     batch_positions
         Mean number of predictions in a batch, at least ``length``. Histories are then read
-        whole: a longer one is cut into windows, at places that are drawn anew for each epoch,
-        which together predict every item but the first once.
+        whole: longer ones are cut into windows, at random places in each epoch, which together
+        predict every item but the first once.
     in_order
-        Whether the order of histories says anything. Otherwise it is drawn anew for each epoch, so
-        that each item is predicted from any others of its user.
+        Whether the order of histories carries information. Otherwise histories are shuffled in
+        each epoch, to predict each item from any other items of its user.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class SequenceExamples:
         self._rows = None if in_order else kept.rows
         self._asked = self._asked_before()
         ends = self._asked[kept.indptr[1:]]
-        # What comes first is predicted from nothing, unless another order puts it elsewhere.
+        # The first event has no history and is not predicted, unless shuffling moves it.
         begins = np.minimum(self._starts + 1, kept.indptr[1:]) if in_order else self._starts
         self._users = np.flatnonzero((ends > self._asked[begins]) & (self._predictions > 0))
         self._negatives, self._seed, self._length = negatives, seed, length
@@ -103,13 +102,13 @@ class SequenceExamples:
     """Batches in an epoch."""
 
     def _asked_before(self) -> Array:
-        """``(events + 1,)`` how many of the events before each place are predicted."""
+        """``(events + 1,)`` number of predicted events before each position."""
         weights, order = self._weights, self._order
         asked = np.ones(len(order)) if weights is None else weights[order] > 0
         return np.append(0, np.cumsum(asked)).astype(np.int64)
 
     def _second_where_alone(self) -> None:
-        """Where the only event that is predicted came to stand first, give it the second place."""
+        """Move a user's only predicted event to second place if shuffling put it first."""
         starts, ends = self._starts[self._users], self._starts + self._predictions + 1
         after_first = self._asked[ends[self._users]] - self._asked[starts + 1]
         alone = starts[after_first == 0]
@@ -156,7 +155,7 @@ class SequenceExamples:
         )
 
     def _gaps(self, event: Array, following: Array, known: Array) -> torch.Tensor:
-        """Codes of the time from events ``(S, L)`` to those that came next."""
+        """Codes of the time from events ``(S, L)`` to the next ones."""
         if self._times is None:
             return torch.empty(0, dtype=torch.int64)
         codes = gap_codes(self._times[following] - self._times[event])
@@ -196,7 +195,7 @@ class SequenceExamples:
             sorted_parts.append(rows[np.argsort(everything.size[rows], kind="stable")])
         if self._whole:
             rows = np.concatenate(sorted_parts)
-            # No batch is empty: none has fewer predictions than the longest sequence.
+            # No batch is empty: it has at least as many predictions as the longest sequence.
             ends = np.cumsum(everything.size[rows])
             cuts = np.searchsorted(ends, ends[-1] * np.arange(1, self.steps) / self.steps)
             batches = np.split(rows, cuts + 1)
@@ -226,11 +225,11 @@ class SequenceExamples:
 
 
 class _Sequences(NamedTuple):
-    """Stretches of the training events, each of one user."""
+    """Runs of consecutive training events, each of one user."""
 
     user: Array
     """``(n,)`` user index."""
     first: Array
-    """``(n,)`` the event that is read first; the one after it is predicted first."""
+    """``(n,)`` first event read; the one after it is the first prediction."""
     size: Array
-    """``(n,)`` predictions."""
+    """``(n,)`` number of predictions."""

@@ -1,4 +1,4 @@
-"""Training settings that follow from statistics of the log."""
+"""Training settings derived from statistics of the log."""
 
 from typing import Final
 
@@ -8,30 +8,30 @@ from twotower.training.trainer import TrainingConfig
 from twotower.training.variant import Variant
 
 _BIG_LOG: Final = 500_000
-"""Predictions in an epoch from which a step takes more of them."""
+"""Predictions per epoch from which batches are larger."""
 _POSITIONS: Final = (1024, 2048)
-"""Predictions in a step, of a small and of a big log."""
+"""Predictions per batch, for a small and for a big log."""
 _EPOCHS_BETWEEN: Final = 2
-"""Epochs between validations, where that is fewer steps than `TrainingConfig.validate_steps`: on
-a small log so many steps are most of what it takes to learn it."""
+"""Epochs between validations, if that is fewer steps than `TrainingConfig.validate_steps`: on a
+small log that many steps are most of the training."""
 _SMALL_LOG: Final = 50_000
-"""Predictions in an epoch below which a validation of few users says little of small gains."""
+"""Predictions per epoch below which validation has too few users to detect small gains."""
 _SMALL_GAIN: Final = 0.02
-"""`TrainingConfig.least_gain` there."""
+"""Minimum `TrainingConfig.least_gain` below that."""
 _FEW_USERS: Final = 10_000
-"""Users below which a validation swings by more than an epoch of a log that is not small brings."""
+"""Users below which validation noise exceeds the gain of an epoch, on a log that is not small."""
 _LONG_PATIENCE: Final = 4
-"""`TrainingConfig.patience` there, at least."""
+"""Minimum `TrainingConfig.patience` below that."""
 _LEAST_STEPS: Final = 50
-"""Steps that are worth a validation."""
+"""Fewest steps between validations."""
 
 
 def sized(variant: Variant, train: Histories, *, in_order: bool) -> Variant:
-    """The variant with its sizes fixed, where they are to follow from the log.
+    """The variant with sizes derived from the log, if its ``sizing`` is ``by-log``.
 
     A pure function of the variant, the training part and whether that is in order, see
-    `Dataset.in_order`. Sizes that are not the defaults are a choice of the caller and stay; a
-    variant whose sizes are fixed comes back as it is.
+    `Dataset.in_order`. Sizes other than the defaults were set by the caller and stay; a variant
+    with fixed sizes is returned unchanged.
     """
     if variant.sizing == "fixed":
         return variant

@@ -1,4 +1,4 @@
-"""Partition function of a softmax over candidates that all queries share, in few passes."""
+"""Fast partition function of a softmax over candidates shared by all queries."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ def log_partition(
 ) -> Tensor:
     r"""``(B,)`` :math:`\log \sum_c \exp(q \cdot c / \tau + o_c)`, for unit vectors.
 
-    PyTorch's cross-entropy walks the ``(B, C)`` logits half a dozen times, forward and backward,
-    and at thousands of candidates this is what training waits for. Scores of unit vectors are
-    bounded, so that no maximum has to be taken off before the exponential, and one buffer holds
-    the logits, their exponentials and in the end their gradients.
+    PyTorch's cross-entropy passes over the ``(B, C)`` logits half a dozen times, forward and
+    backward, which dominates training time with thousands of candidates. Scores of unit vectors
+    are bounded, so the maximum need not be subtracted before the exponential, and one buffer holds
+    the logits, their exponentials and finally their gradients.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def log_partition(
     temperature
         What cosines are divided by; below 0.02 the exponentials leave float32's range.
     excluded
-        ``(n, 2)`` int64 pairs of a row and a column that do not count.
+        ``(n, 2)`` int64 pairs of a row and a column to mask.
     """
     value: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
         query, candidates, offsets, temperature, excluded
@@ -53,7 +53,7 @@ class _LogPartition(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, candidates, terms, total = ctx.saved_tensors
-        # Out of place: the graph may be walked twice.
+        # Out of place: the backward pass may run twice.
         shares = terms * (grads[0] / total / ctx.temperature)[:, None]
         return shares @ candidates, shares.T @ query, None, None, None
 
@@ -61,7 +61,7 @@ class _LogPartition(torch.autograd.Function):
 def same_item(positive_ids: Tensor, candidate_ids: Tensor) -> Tensor:
     """``(n, 2)`` pairs of a row and a column that hold the same item: accidental hits.
 
-    By sorting, since there are few among millions of pairs: ``(B,)`` and ``(C,)`` item ids.
+    Takes ``(B,)`` and ``(C,)`` item ids; found by sorting, as few of millions of pairs match.
     """
     ordered, order = candidate_ids.sort(stable=True)
     first = torch.searchsorted(ordered, positive_ids)

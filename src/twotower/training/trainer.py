@@ -1,6 +1,6 @@
-"""Training loop with early stopping and exact resume, the only one.
+"""Training loop with early stopping and exact resume.
 
-Nothing else calls `backward`, `step` or `zero_grad`.
+It is the only one: nothing else calls `backward`, `step` or `zero_grad`.
 """
 
 import copy
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 Schedule = Literal["constant", "cosine"]
 
 _LEARNED: Final = 1.5
-"""A metric of so many times popularity's says that a model has learned more than what is popular:
-up to a third above it is within chance for a validation of some thousand users."""
+"""Multiple of the popularity baseline's metric that shows that a model has learned more than
+popularity: with some thousand validation users, up to a third above it is within chance."""
 
 
 class TrainingConfig(Config):
@@ -46,46 +46,46 @@ class TrainingConfig(Config):
     epochs: int = Field(20, ge=1)
     """Most passes over the training part."""
     least_steps: int = Field(0, ge=0)
-    """Fewest steps planned: on a small log there are more epochs than ``epochs``."""
+    """Fewest steps planned: a small log gets more epochs than ``epochs``."""
     batch_size: int = Field(2048, ge=1)
-    """Examples in a step; of models that read whole sequences, users."""
+    """Examples in a step; users for models trained on whole sequences."""
     batch_positions: int | None = Field(None, ge=1)
-    """For such models, predictions in a step, in place of ``batch_size``: every item of a history
-    is predicted then, in windows, not only the newest. See `SequenceExamples`."""
+    """For such models, predictions in a step, instead of ``batch_size``: every item of a history
+    is then predicted, in windows, not only the most recent. See `SequenceExamples`."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size."""
     schedule: Schedule = "constant"
-    """How the step size runs over all epochs: ``constant``, or ``cosine``, from the whole down to
-    nothing (Loshchilov and Hutter, *SGDR*, ICLR 2017). Where ``minutes`` end training before the
-    epochs do, it is at nothing then."""
+    """Learning-rate schedule over all epochs: ``constant``, or ``cosine`` decay to 0 (Loshchilov
+    and Hutter, *SGDR*, ICLR 2017). If ``minutes`` end training before the epochs do, it reaches 0
+    at that time."""
     warmup_steps: int = Field(0, ge=0)
-    """Steps over which the step size rises from nothing to the whole."""
+    """Steps over which the learning rate rises linearly from 0."""
     average: float | None = Field(None, gt=0, lt=1)
-    """Decay of the moving average of the weights that is validated and kept in place of the last
-    step's: see `WeightAverage`. None keeps the weights themselves."""
+    """Decay of the moving average of the weights, which is validated and kept instead of the
+    current weights: see `WeightAverage`. None keeps the weights themselves."""
     minutes: float | None = Field(None, gt=0)
-    """Most minutes that training takes, the search for least-squares settings included, which may
-    take half of them; the best weights so far are kept then. Validations come on top, and a refit
-    takes as long as the model took to its best. None: validation alone ends training."""
+    """Time limit in minutes, after which the best weights so far are kept. It includes the search
+    for least-squares settings, which may take half of it, but not validations. A refit takes as
+    long as the evaluated model took to reach its best. None for no limit."""
     sampling: Sampling = "interactions"
-    """What an epoch draws from: see `Examples`."""
+    """How an epoch samples interactions: see `Examples`."""
     patience: int | None = Field(3, ge=1)
-    """Validations without a better metric before training stops; None never stops early, as a
-    schedule that goes down to nothing needs: its last epochs are its best."""
+    """Validations without a better metric before early stopping; None never stops early, as a
+    schedule that decays to 0 needs: its last epochs are its best."""
     patience_at_first: int = Field(1, ge=1)
-    """`patience` at least, until a validation is clearly better than popularity: before its metric
-    rises a model may need hundreds of steps, in which all it knows is what is popular."""
+    """Minimum of `patience` until a validation is clearly better than the popularity baseline: a
+    model may know only popularity for hundreds of steps before its metric rises."""
     least_gain: float = Field(0.0, ge=0)
-    """Share by which the metric must rise for ``patience`` to begin anew. The best weights are
-    kept, however little better they are."""
+    """Relative gain of the metric that resets ``patience``. The best weights are kept, however
+    small their gain."""
     validation_users: int | None = Field(None, ge=1)
-    """Most users that a validation ranks for, always the same ones; None ranks for all."""
+    """Most users per validation, always the same ones; None for all users."""
     towers_alone: bool = False
-    """Whether validations during training leave the least-squares part of a model out, which
-    hides what the towers learn."""
+    """Whether validations during training leave out a model's least-squares part, which hides what
+    the towers learn."""
     validate_steps: int = Field(50, ge=1)
-    """Least steps between validations, which come at the ends of epochs: on a small log an
-    epoch is too little to judge by."""
+    """Fewest steps between validations, which take place at the end of epochs: on a small log one
+    epoch is too short."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Least time between two checkpoints within an epoch; every epoch ends with one."""
     accelerator: str = "cpu"
@@ -116,26 +116,26 @@ def train(
     ----------
     validate
         Higher is better; called with the module in eval mode at the end of an epoch, once
-        ``validate_steps`` steps have gone since the last time. Early stopping and the choice
-        of weights rest on it. With None nothing is validated, and the last weights are kept.
+        ``validate_steps`` steps have passed since the last time. It decides early stopping and
+        the best weights. With None nothing is validated, and the last weights are kept.
     popularity
-        The same metric of popularity, see `TrainingConfig.patience_at_first`; None if not known.
+        The same metric of the popularity baseline, see `TrainingConfig.patience_at_first`; None if
+        unknown.
     stop_after
         Epochs after which training ends, however many are planned for the schedule.
     most_seconds
-        Seconds of steps after which training ends, within an epoch too; None for no limit. What
-        has been trained by then is validated.
+        Seconds of steps after which training ends, even within an epoch; None for no limit. The
+        weights at that time are validated.
     negatives
-        What the model itself adds to the negatives of the examples.
+        Negatives that depend on the model, in addition to those of the examples.
     seed
         Batches and dropout are functions of the seed and the position alone.
     fingerprint
-        What the run depends on (data, config); a checkpoint of another one is refused.
+        Hash of what the run depends on (data, config); a checkpoint of another run is refused.
     checkpoint
-        Folder for checkpoints. Where it holds one, training goes on from there and ends with
-        the weights that an uninterrupted run would have had. Several processes (see
-        `twotower.training.collectives`) read the same folder, and the first one writes it; their
-        number may be another when training goes on.
+        Folder for checkpoints. Training resumes from one found there, and ends with the weights of
+        an uninterrupted run. Several processes (see `twotower.training.collectives`) read the same
+        folder, and the first one writes it; their number may change on resume.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """What takes part in a training, and the folder of its checkpoints."""
+    """The parts of a training run, and the folder of its checkpoints."""
 
     module: RetrievalModule
     negatives: LiveNegatives
@@ -237,15 +237,15 @@ class _Run:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint has the tensors of."""
+        """The modules whose tensors a checkpoint stores."""
         found: dict[str, nn.Module] = {"module": self.module, "negatives": self.negatives}
         return found if self.average is None else {**found, "average": self.average}
 
     def resumed(self, fingerprint: str) -> TrainingState | None:
-        """The state of the last checkpoint, whose tensors are loaded; None where there is none."""
+        """Load the last checkpoint's tensors and return its state; None without a checkpoint."""
         if self.checkpoint is None or not (self.checkpoint / "last").exists():
             return None
-        # Whose it is comes first: the tensors of another run need not fit.
+        # Check the fingerprint first: the tensors of another run may not fit.
         state = TrainingState.from_json(read_state(self.checkpoint / "last"))
         if state.fingerprint != fingerprint:
             raise ArtefactError(
@@ -265,7 +265,7 @@ class _Run:
         return wrapped, optimiser
 
     def save(self, name: str, state: TrainingState) -> None:
-        """Write a checkpoint, where there is a folder for it; the first process does."""
+        """Write a checkpoint, if there is a folder for it, from the first process only."""
         if self.checkpoint is not None and self.processes.first:
             save_checkpoint(self.checkpoint / name, self.modules, self.adam, asdict(state))
 
@@ -286,7 +286,7 @@ def _validated(
     config: TrainingConfig,
     steps: int,
 ) -> dict[str, Any] | None:
-    """Validate the epoch that has ended; its weights where they are the best so far."""
+    """Validate the epoch that has ended; return its weights if they are the best so far."""
     record = state.epochs[-1]
     state.validated_epoch = state.epoch
     run.module.eval()
@@ -337,7 +337,7 @@ def _is_due(state: TrainingState, config: TrainingConfig, steps: int) -> bool:
 
 
 def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -> None:
-    """Count validations without a gain that is worth the training."""
+    """Count validations without a sufficient gain."""
     before = state.patience_metric
     if before is None or metric > before + config.least_gain * abs(before):
         state.patience_metric, state.bad_validations = metric, 0

@@ -15,26 +15,26 @@ from twotower.training.trainer import TrainingConfig
 
 
 class Variant(Config):
-    """Everything that decides what is trained, and how. No code asks for a variant's name."""
+    """All settings of what is trained, and how. No code branches on a variant's name."""
 
     model: ModelConfig
     """The model family and its sizes."""
     loss: Loss
-    """What is minimised."""
+    """The training loss."""
     negatives: Negatives
-    """Where negatives come from."""
+    """Source of negatives."""
     distillation: tuple[Distillation, ...] = ()
-    """What is learned from other models, beside the interactions."""
+    """Distillation terms added to the loss."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, batches, step size, stopping."""
     sizing: Literal["fixed", "by-log"] = "fixed"
-    """``by-log``: width, depth, history length and batches of a sequence model follow from the
-    training part where they are left at their defaults, see `twotower.training.sizing`.
-    ``fixed``: all settings hold as they are."""
+    """``by-log``: width, depth, history length and batches of a sequence model, if left at their
+    defaults, are derived from the training part, see `twotower.training.sizing`. ``fixed``: all
+    settings are used as given."""
     text_encoder: str = "minilm"
     """Encoder of item texts, for models that read text: see `twotower.features.text`."""
     text_fields: TextFields = "title"
-    """What that text is, the title or all fields in words: see `twotower.features.item_text`."""
+    """Text fields encoded, the title or all fields: see `twotower.features.item_text`."""
     image_encoder: str = "efficientnet-lite0"
     """Encoder of item images, for models that read them: see `twotower.features.image`."""
 
@@ -45,7 +45,7 @@ class Variant(Config):
         return tuple(dict.fromkeys((*learned_from, *self.model.teachers)))
 
     def with_epochs(self, epochs: int | None) -> "Variant":
-        """The same with at most this many epochs, without ``least_steps``; None changes nothing.
+        """A copy with at most this many epochs and no ``least_steps``; None changes nothing.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Variant(Config):
         return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))
 
     def within(self, minutes: float | None) -> "Variant":
-        """The same with a limit of minutes on training; None changes nothing.
+        """A copy with a training time limit in minutes; None changes nothing.
 
         Raises
         ------

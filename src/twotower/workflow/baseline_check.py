@@ -24,14 +24,14 @@ from twotower.workflow.progress import Reporter
 from twotower.workflow.reranking import EASE_ITEMS, SecondStage, both_stages, fitted_blend
 
 FILTERED_EVENTS: Final = 2_000_000
-"""Interactions up to which the graph filter is: the search for its settings takes minutes."""
+"""Most interactions for comparing with the graph filter, whose settings search takes minutes."""
 MOST_USERS: Final = 20_000
 FIRST_ITEMS: Final = 3
-"""Items of a visitor, see `warn_for_visitors`."""
+"""History length of a visitor, see `warn_for_visitors`."""
 MOST_VISITORS: Final = 1_000
 METRIC: Final = "NDCG@10"
 LEVEL: Final = 0.05
-"""p-value below which a difference on test is more than chance."""
+"""p-value below which a difference on test is significant."""
 
 
 def warn_below_baselines(
@@ -41,9 +41,9 @@ def warn_below_baselines(
     reporter: Reporter,
     second_stage: SecondStage | None = None,
 ) -> dict[str, float]:
-    """Report where a baseline is better than a model with towers.
+    """Warn if a baseline is better than a model with towers.
 
-    ``second_stage`` returns the second stage of the model; by default it is fitted here.
+    ``second_stage`` returns the model's re-ranking stage; by default it is fitted here.
 
     Returns
     -------
@@ -76,9 +76,9 @@ def warn_below_baselines(
 
 
 def _affordable(dataset: Dataset) -> Iterator[str]:
-    """Baselines without texts that take less than the model; search by content joins them.
+    """Baselines without text that cost less than the model; content search is added to them.
 
-    The graph filter is strong where the order of a log says nothing, as on Gowalla.
+    The graph filter is strong if the order of a log carries no information, as on Gowalla.
     """
     train = dataset.train
     yield from ("popularity", "item-knn")
@@ -91,16 +91,16 @@ def _affordable(dataset: Dataset) -> Iterator[str]:
 def warn_for_visitors(
     trained: Trained, dataset: Dataset, reporter: Reporter, second_stage: SecondStage
 ) -> dict[str, float]:
-    """Report where popular items are better for visitors than what the bundle serves.
+    """Warn if popular items suit visitors better than what the bundle serves.
 
     The query is the first three items of a training user, the target is the fourth. Models have
-    seen both, so a model that loses here does not suit visitors. Validation does not show it: users
-    with long histories already had the popular items, and a second stage fitted to them ranks the
-    rarest items first for a cold-start user.
+    seen both, so a model that loses here does not suit visitors. Validation does not show this:
+    users with long histories already had the popular items, and a re-ranking stage fitted to them
+    ranks the rarest items first for a cold-start user.
 
     Returns
     -------
-    NDCG@10 of ``popularity``, ``retrieval`` and ``served``; empty where nothing can be asked.
+    NDCG@10 of ``popularity``, ``retrieval`` and ``served``; empty if there are no such queries.
     """
     train = dataset.train
     users = np.flatnonzero(train.lengths > FIRST_ITEMS)
@@ -150,9 +150,9 @@ def compare_on_test(
     baselines: Mapping[str, Evaluation],
     reporter: Reporter,
 ) -> None:
-    """Report what the bundle serves, and the best baseline beside it on test.
+    """Report the test metrics of the served pipeline and of the best baseline.
 
-    Nothing is chosen by it. The difference is tested query by query (`sign_flip_test`).
+    Nothing is chosen by them. The difference is tested per query (`sign_flip_test`).
     """
     what = f"the bundle serves {product_name(name)} "
     what += "with both stages" if both_stages else "without the second stage"
@@ -187,14 +187,14 @@ def compare_on_test(
 
 
 def _chance(ours: DoubleArray, theirs: DoubleArray) -> float:
-    """p-value of a difference that is as large, query by query."""
+    """p-value of the paired difference over queries."""
     return float(sign_flip_test((ours - theirs)[:, None])[0])
 
 
 def _above_popularity(values: Mapping[str, DoubleArray]) -> bool:
-    """Whether a model is better than popularity beyond chance; true where it was not measured.
+    """Whether any model is significantly better than popularity; true if it was not measured.
 
-    The level is shared among the models (Bonferroni): of many, one seems better by chance.
+    With Bonferroni correction: of many models, one seems better by chance.
     """
     others = {model: ndcg for model, ndcg in values.items() if model != "popularity"}
     if len(others) == len(values):

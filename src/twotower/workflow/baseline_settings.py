@@ -46,11 +46,11 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 class Chosen(NamedTuple, Generic[ConfigT]):
-    """What was chosen, and from what."""
+    """Chosen settings, with their metric and the trials."""
 
     config: ConfigT
     metric: float
-    """NDCG@10 of the sample of validation users."""
+    """NDCG@10 on the sample of validation users."""
     trials: int
 
 
@@ -89,7 +89,7 @@ def _climbed(
     dataset: Dataset,
     progress: Callable[[ConfigT, float], object] | None,
 ) -> Chosen[ConfigT]:
-    """Move one setting at a time to its next value, up or down, as long as that is better."""
+    """Coordinate search: move one setting at a time, up or down, as long as the metric improves."""
     queries, targets = dataset.held_out(Part.VALIDATION)
     rows = np.sort(np.random.default_rng(0).permutation(len(queries))[:MOST_USERS])
     queries, targets = queries.select(rows), targets.select(rows)

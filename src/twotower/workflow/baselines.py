@@ -27,7 +27,7 @@ class Fit(Protocol):
     """Fits a baseline on the training part of a data set."""
 
     def __call__(self, dataset: Dataset, tried: Tried | None = None) -> Scorer:
-        """Fit it; ``tried`` is called where there are settings to choose."""
+        """Fit the baseline; ``tried`` is called for each trial if it has settings to choose."""
 
 
 def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:
@@ -66,11 +66,11 @@ TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content"
 """Models that read titles and no interactions: name → of ``(num_items, t)`` title vectors."""
 
 DEFAULT_BASELINES: Final = ("popularity", "item-knn")
-"""What models are shown beside, unless others are named."""
+"""Baselines to compare models with, unless others are named."""
 
 
 def fitted_baseline(name: str, dataset: Dataset, reporter: Reporter) -> Scorer:
-    """A baseline by name; the reporter shows the settings that are tried, where there are any."""
+    """A baseline by name; the reporter shows the settings tried, if any."""
     bar, trials = reporter.bar(f"fit {name}", uneven=True), itertools.count(1)
 
     def tried(config: Config, metric: float) -> None:

@@ -43,9 +43,9 @@ from twotower.workflow.reranking import fitted_blend
 from twotower.workflow.text_export import text_model
 
 USUAL_KS: Final = (10, 1000)
-"""Items that requests ask the index for: an answer's, and a second stage's candidates."""
+"""Usual numbers of items per index search: recommendations, and candidates for re-ranking."""
 BAR_USERS: Final = 1000
-"""Users whose lists say how often an added item would be recommended."""
+"""Users whose lists are used to estimate how often an added item would be recommended."""
 
 
 def bundle_contents(
@@ -62,25 +62,25 @@ def bundle_contents(
 ) -> BundleContents:
     """Everything that serving reads.
 
-    Known users get their whole history, held-out interactions included: serving is the future.
+    Known users get their whole history, held-out interactions included: serving comes later.
 
     Parameters
     ----------
     index
-        How items are searched; by default what `AutoConfig` chooses by measuring.
+        Settings of the item index; by default `AutoConfig` chooses them by measuring.
     metrics
-        What was measured, for the manifest.
+        Evaluation metrics, for the manifest.
     reranker
-        What re-ranks candidates: a fitted blend, or a trained model for its vectors, for example
+        Re-ranks candidates: a fitted blend, or a trained model whose vectors are used, for example
         LightGCN.
     refitted
         Whether ``trained`` is a `twotower.workflow.refit.refit`; features are then fitted on all
         interactions too.
     evaluated
-        For a refit, the model that it repeats: the manifest tells of that one's training, and of
-        what validation chose for it.
+        For a refit, the evaluated model: the manifest describes its training and the settings that
+        validation chose for it.
     new_items
-        Whether items and texts that training never saw can be encoded: adds the item tower, the
+        Whether new items and texts can be encoded: adds the item tower, the
         items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
 
     Raises
@@ -151,9 +151,9 @@ def shipped_contents(
 ) -> tuple[BundleContents, Trained]:
     """Everything that serving reads of an evaluated model, and the model that is served.
 
-    That is its refit on all interactions, unless ``refit`` is False; a blend learns from all of
-    them too. ``folder`` and ``models`` are those of `twotower.workflow.refit.refit`, the others
-    those of `bundle_contents`.
+    The served model is its refit on all interactions, unless ``refit`` is False; a blend is refit
+    too. ``folder`` and ``models`` are as in `twotower.workflow.refit.refit`, the other parameters
+    as in `bundle_contents`.
     """
     reporter = reporter or Silent()
     shipped = evaluated
@@ -191,7 +191,7 @@ def _training(state: TrainingState) -> TrainingInfo:
 
 
 def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColumns | None:
-    """The declared columns, with what encodes them where the towers read them."""
+    """The declared columns, with their encoders if the towers read them."""
     if not dataset.schema:
         return None
     items = pl.DataFrame() if dataset.item_table is None else dataset.item_table
@@ -226,9 +226,9 @@ def chosen_index(
     index: IndexConfig | AutoConfig,
     ks: Sequence[int] = USUAL_KS,
 ) -> tuple[ItemIndex, IndexChoice | None]:
-    """The index of a model's items and, where it is to be chosen, what was measured.
+    """The index of a model's items and, for `AutoConfig`, the measurements behind the choice.
 
-    It is asked by vectors of users drawn from those with a history, for ``ks`` items.
+    Measured with vectors of random users with a history, for ``ks`` items per search.
     """
     vectors = scorer.item_vectors()
     if not isinstance(index, AutoConfig):
@@ -249,7 +249,7 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle, all or nothing.
 
-    ``comparisons`` are other models by name, of which the demo shows recommendations too.
+    ``comparisons`` are other models by name, whose recommendations the demo also shows.
     """
     weights = {name: value.cpu().numpy() for name, value in trained.module.state_dict().items()}
     histories = contents.histories
@@ -286,10 +286,10 @@ def bundle_model(
 ) -> Manifest:
     """Bundle a saved model, with a saved re-ranker if one is given, else a fitted blend.
 
-    Where there is no validation part, or ``blend`` is False, there is no second stage then.
-    With ``refit`` the bundle holds the model fitted anew on all interactions, which is kept beside
-    the model's folder, ``<folder>-refit``. ``comparisons`` are folders of other saved models,
-    which the demo compares with.
+    Without a re-ranker there is no second stage if ``blend`` is False or there is no validation
+    part. With ``refit`` the bundle holds the model refit on all interactions, which is saved beside
+    the model's folder, as ``<folder>-refit``. ``comparisons`` are folders of other saved models
+    for the demo.
     """
     reporter = reporter or Silent()
     trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
@@ -318,7 +318,7 @@ def bundle_model(
 
 
 def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars | None:
-    """What an added item has to beat in the lists of users drawn from those with a history."""
+    """Scores that a new item has to beat in the lists of random users with a history."""
     known = np.flatnonzero(dataset.interactions.lengths).astype(np.int32)
     if not len(known):
         return None

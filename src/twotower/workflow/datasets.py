@@ -1,4 +1,4 @@
-"""Data sets by name: where they are, and how they are prepared."""
+"""Known data sets by name, with their location and preparation settings."""
 
 import os
 from collections.abc import Callable
@@ -19,11 +19,11 @@ class KnownDataset:
     """A data set with a name of its own."""
 
     folder: Callable[[], Path]
-    """Says where it is."""
+    """Returns its location."""
     settings: PrepareSettings
-    """How it is prepared."""
+    """Preparation settings."""
     fetch: str | None = None
-    """The command that brings it, followed by the folder, where there is one."""
+    """The command that downloads it, to be followed by the folder; None without one."""
 
 
 def _in_data_folder(name: str) -> Path:
@@ -68,7 +68,7 @@ def find_dataset(name_or_path: str) -> tuple[Path, PrepareSettings]:
     Raises
     ------
     InputError
-        Where there is neither such a name nor such a path.
+        If neither such a name nor such a path exists.
     """
     known = KNOWN[name_or_path] if is_known(name_or_path) else None
     path = known.folder() if known else Path(name_or_path)

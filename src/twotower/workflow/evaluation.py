@@ -31,17 +31,17 @@ from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import SecondStage, both_stages, fitted_once
 
 FEW_ITEMS: Final = 10
-"""Items that are no ranking at the usual cut-off."""
+"""Number of items left to rank up to which every target is a hit at the usual cut-off."""
 
 
 class Evaluator:
     """Evaluates scorers on one part of a data set, all on the same queries.
 
     ``protocols`` are names of `twotower.evaluation.registry`, of protocols or groups. One that
-    the data set cannot answer (a query with fewer than 100 items left to sample, no user with
+    the data set cannot support (a query with fewer than 100 items left to sample, no user with
     20 items, no hold-out) is left out, with a note; `InputError` where none is left.
 
-    ``negatives_file`` stores the sampled negatives, and is read the next time. ``text_encoder``
+    ``negatives_file`` stores the sampled negatives for later runs. ``text_encoder``
     encodes the titles, for beyond-accuracy metrics and the baseline ``content``.
     """
 
@@ -132,7 +132,7 @@ class Evaluator:
         return ListFacts.fit(self._dataset.train, catalogue, self._titles() if titled else None)
 
     def timings(self, model: str, trained: Sequence[Trained]) -> list[Row]:
-        """Training seconds and the best epoch of a model: mean over seeds, smallest, largest.
+        """Training seconds and best epoch of a model: mean, minimum and maximum over seeds.
 
         Seconds include the search for least-squares settings, if any.
         """
@@ -210,8 +210,8 @@ def evaluate_models(
         Names in `twotower.evaluation.metrics.RANK_METRICS`, with a cut-off; None for the
         usual ones.
     rerank
-        Whether models with towers are also evaluated with the second stage behind them, fitted
-        on validation for each seed, under their name and ``+rerank``.
+        Whether models with towers are also evaluated with a re-ranking stage, fitted on validation
+        for each seed, under their name and ``+rerank``.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def evaluate_seeds(
     evaluator: Evaluator,
     second_stage: SecondStage | None,
 ) -> Measured:
-    """Evaluate each seed of a model; a model with towers also with the second stage, if given."""
+    """Evaluate each seed of a model; one with towers also with the re-ranking stage, if given."""
     one_stage: dict[int, Evaluation] = {}
     two_stages: dict[int, Evaluation] = {}
     blends: list[Blend] = []

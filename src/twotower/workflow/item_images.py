@@ -1,4 +1,4 @@
-"""Image vectors of a data set's items: images found or fetched, and encoded; failures listed."""
+"""Image embeddings of a data set's items: find or fetch images, encode them, list failures."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 FOLDER_VARIABLE: Final = "TWOTOWER_IMAGES"
 """Environment variable with the folder that the catalogue's image paths are relative to."""
 NO_IMAGES: Final = "no images in this data set"
-"""How the error begins where a catalogue names none, or none can be used."""
+"""Start of the error message if a catalogue names no image, or none can be used."""
 
 
 def item_image(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
@@ -101,7 +101,7 @@ def item_image(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatA
 
 
 def image_folder(dataset: Dataset) -> Path | None:
-    """What the catalogue's image paths are relative to; None where it has no path.
+    """The folder that the catalogue's image paths are relative to; None if it has no paths.
 
     The folder that `FOLDER_VARIABLE` names, else that of the catalogue when it was prepared;
     the sample's covers are drawn, once, into the cache folder.

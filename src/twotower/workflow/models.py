@@ -37,7 +37,7 @@ TEXTS: Final[Mapping[TextFields, str]] = {
     "rich": "rich texts",
     "title-or-rich": "titles",
 }
-"""What the progress of encoding calls them."""
+"""Labels of the encoding progress."""
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
@@ -69,7 +69,7 @@ def text_vectors(
     reporter: Reporter,
     mapper: Mapper = map,
 ) -> FloatArray:
-    """``(num_items, t)`` unit embeddings of the items' text, from the cache where it has them."""
+    """``(num_items, t)`` unit embeddings of the items' text, cached on disk."""
     encoder = text_encoder(encoder_name)
     texts = item_texts(dataset.catalogue, fields)
     advance = reporter.counting(f"encode {TEXTS[fields]} with {encoder.name}", len(texts))
@@ -101,14 +101,14 @@ def train_variant(
     Parameters
     ----------
     searches
-        Folder that caches the settings chosen for the least-squares part, for other trainings that
-        start from the same ones; default: the checkpoint.
+        Folder that caches the settings chosen for the least-squares part, for other trainings with
+        the same inputs; default: the checkpoint.
     models
         Folder of the variant's teachers, ``<name>/seed-<n>``, read or saved; None trains them
-        and does not keep them.
+        without saving them.
 
-    Where the data set has no validation part nothing is chosen, training lasts a fixed number of
-    epochs, and the reporter says so.
+    Without a validation part nothing is chosen and training lasts a fixed number of epochs, which
+    the reporter notes.
     """
     reporter, label = reporter or Silent(), seed_label(name, seed)
     variant = sized(variant, dataset.train, in_order=dataset.in_order)
@@ -267,9 +267,9 @@ def trained_model(
 ) -> Trained:
     """Train and save to ``folder``, or read the model that is there.
 
-    While it trains, checkpoints lie beside the folder; a run that was killed goes on from them.
-    Teachers that the variant names are found or put in ``models``; without it, they are put with
-    the checkpoints, and gone with them.
+    During training, checkpoints are kept beside the folder; a killed run resumes from them.
+    Teachers of the variant are read from or saved to ``models``; without it, they are saved with
+    the checkpoints, and deleted with them.
 
     Raises
     ------
@@ -312,9 +312,9 @@ def trained_model(
 
 @contextmanager
 def checkpoints_beside(folder: Path, label: str, reporter: Reporter) -> Iterator[Path]:
-    """The folder of a training's checkpoints, gone once the model is saved to ``folder``.
+    """The folder of a training's checkpoints, deleted once the model is saved to ``folder``.
 
-    The reporter is told where the last run of the training was killed.
+    The reporter notes if the previous run of the training was killed.
 
     Raises
     ------

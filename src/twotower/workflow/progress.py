@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from twotower.training.progress import Progress, TrainingState
 
 Bar: TypeAlias = Callable[[int, int | None, str], None]
-"""Called with what is done, of how much (None: not known), and a detail such as a speed."""
+"""Called with the amount done, the total (None if unknown), and a detail such as a speed."""
 
 
 class Reporter(ABC):
@@ -27,15 +27,15 @@ class Reporter(ABC):
     def bar(self, label: str, *, uneven: bool = False) -> Bar:
         """A callback that shows the progress of one piece of work.
 
-        ``uneven`` where its parts take unlike times, so that those that are done say nothing of
-        those that are left: the time that has passed is shown, and none that is left.
+        ``uneven`` if its parts take very different times, so that the remaining time cannot be
+        estimated: the elapsed time is shown instead.
         """
 
     def training(self, label: str) -> Progress:
         """A bar over the steps, with epoch, loss, speed and the validation metric.
 
-        Where early stopping ends the training, its end moves on with every gain: the bar goes to
-        the earliest one.
+        With early stopping the end of training moves with every gain: the bar runs to the earliest
+        possible end.
         """
         bar = self.bar(f"train {label}")
 
@@ -118,7 +118,7 @@ class LineReporter(Reporter):
         self._write(f"warning: {text}")
 
     def bar(self, label: str, *, uneven: bool = False) -> Bar:
-        """A line every few seconds, with the time that is left at the speed so far."""
+        """A line every few seconds, with the remaining time at the speed so far."""
         began = said = self._clock()
         first: int | None = None  # what an earlier process had done
 
@@ -142,7 +142,7 @@ class LineReporter(Reporter):
 
 
 def in_words(seconds: float) -> str:
-    """A length of time to read.
+    """A duration in words.
 
     >>> in_words(8.2), in_words(95), in_words(5_400)
     ('8 s', '1 min 35 s', '1 h 30 min')

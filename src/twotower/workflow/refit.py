@@ -1,8 +1,8 @@
-"""Refit of an evaluated model on all interactions: what is shipped has learned from the newest.
+"""Refit of an evaluated model on all interactions, for serving.
 
-Evaluation stays honest: it is of the model that was fitted on the training part. The refit has the
-same settings and seed, as many epochs as validation chose, and everything else that was chosen on
-validation (weights of parts, scales, the second stage); nothing of it can be measured on this data.
+The reported metrics are those of the model fitted on the training part. The refit has the same
+settings and seed, the number of epochs that validation chose, and everything else chosen on
+validation (weights of parts, scales, the re-ranking stage); it cannot be evaluated on this data.
 """
 
 from contextlib import nullcontext
@@ -37,13 +37,13 @@ def refit(
     models: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Trained:
-    """Fit an evaluated model anew on all interactions of its data set.
+    """Refit an evaluated model on all interactions of its data set.
 
     Parameters
     ----------
     folder
-        Where it is saved, and found again by the next call. While it trains, checkpoints lie
-        beside the folder; a run that was killed goes on from them.
+        Where the refit is saved, and read by the next call. During training, checkpoints are kept
+        beside the folder; a killed run resumes from them.
     models
         Folder of the teachers, for a variant that has some.
     """
@@ -89,7 +89,7 @@ def refit_folder(evaluated: Path) -> Path:
 
 
 def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
-    """A second stage that knows all interactions, weighed as validation chose."""
+    """A re-ranking stage with signals from all interactions and weights fitted on validation."""
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, Silent())
     signals = unfitted_blend(

@@ -1,4 +1,4 @@
-"""The second stage, fitted on validation, and both stages together as a model to evaluate."""
+"""Fitting of the re-ranking stage on validation, and evaluation of both stages as one model."""
 
 import itertools
 import sys
@@ -45,48 +45,49 @@ RECENCIES: Final[Mapping[str, tuple[float, ...]]] = {
     "text_recency": (0.9, 1.0, 0.6),
     "repeat_recency": (0.7, 1.0, 0.9, 0.3),
 }
-"""Values of the recencies of a `Blend` that are tried; without a fit the first. What the titles of
-a history are about changes more slowly than what is bought next."""
+"""Values tried for the recencies of a `Blend`; the first without a fit. The topic of a history's
+titles changes more slowly than the next item."""
 EASE_ITEMS: Final = 5_000
-"""Items of the training part up to which EASE is fitted: it inverts a matrix of as many rows."""
+"""Most items in the training part for fitting EASE, which inverts a matrix with a row per item."""
 EASE_LINKS: Final = 200
 MOST_LINKS: Final = 20_000_000
-"""Similarities of item-kNN in a bundle, 160 MB: 760 an item of 26 thousand."""
+"""Most item-kNN similarities in a bundle, 160 MB: 760 per item for 26 thousand items."""
 LEAST_LINKS: Final = 50
-"""Similarities of an item in a bundle, however many items there are."""
+"""Fewest similarities per item in a bundle, however many items there are."""
 TEXT_COMPONENTS: Final = 128
 ENOUGH: Final = (100, 200, 300, 500, MOST_CANDIDATES)
-"""Numbers of candidates to be re-ranked that are tried."""
+"""Numbers of candidates to re-rank that are tried."""
 AS_GOOD: Final = 0.0005
-"""Share of the best NDCG@10 that fewer candidates may lose to be enough."""
+"""Share of the best NDCG@10 that may be lost by re-ranking fewer candidates."""
 FITTED_CANDIDATES: Final = 30
-"""Candidates that weights are fitted on: an item further down is rarely one of the best ten, and
-with a thousand the weights would mind how it is ordered there."""
+"""Candidates per query for fitting weights: lower-ranked items rarely reach the top ten, and with
+a thousand the weights would be fitted to the order far down the list."""
 MOST_QUERIES: Final = 20_000
-"""Validation users that weights are fitted on; one in eight has the item among so few."""
+"""Most validation users for fitting weights; one in eight has the held-out item among so few
+candidates."""
 NEAR: Final = 80
-"""Candidates among which a network looks for the item: it has more to learn than seven weights."""
+"""Top candidates per query for fitting a network, which has more to learn than seven weights."""
 FAR: Final = 20
-"""Others of all candidates beside them, drawn anew for each query, so that it knows what it is
-served with."""
+"""Further candidates per query, drawn at random from the rest, to train the network on candidates
+like those it is served with."""
 LEAST_FITTED: Final = 10 * len(SIGNALS)
-"""Held-out items among `FITTED_CANDIDATES` below which the weights are not served unasked: ten a
+"""Fewest held-out items among `FITTED_CANDIDATES` for serving the weights by default: ten per
 weight, the usual rule for logistic regression (Peduzzi et al., *J. Clin. Epidemiol.* 1996)."""
 LEAST_EXAMPLES: Final = 500
-"""Items among so many candidates below which no network is fitted."""
+"""Fewest held-out items among `NEAR` candidates for fitting a network."""
 FOLDS: Final = 4
-"""Of the users, for the network: fitted to half of them it is so much worse than one that is fitted
-to all that it was left out where it would have helped."""
+"""Cross-validation folds of users for the network: with two folds, networks fitted on half of the
+users were so much worse that they were rejected where a network fitted on all would have helped."""
 CLEAR: Final = 3.0
-"""Standard errors of a network's gain or loss from which the parts that are left are not asked."""
+"""Standard errors of a network's gain or loss from which the remaining folds are skipped."""
 MOST_JUDGED: Final = 4_000
-"""Queries by which ways to order candidates are compared, of all parts of the users together."""
+"""Most queries for comparing orders of candidates, over all folds."""
 SHORT_QUERIES: Final = 5_000
-"""Validation users whose histories are cut to say something of short ones."""
+"""Most validation users whose histories are truncated to represent short ones."""
 _BATCH: Final = 256
 _NEAR: Final = slice(FITTED_CANDIDATES)
 _Example: TypeAlias = tuple[IndexArray, Array, FloatArray, FloatArray, int | None]
-"""History, candidates, their scores, the towers' part of these, and the moment of a query: see
+"""History, candidates, their scores, the towers' part of the scores, and the time of a query: see
 `Blend.signals`."""
 
 
@@ -97,16 +98,16 @@ def unfitted_blend(
     by_ease: bool = False,
     half_life: float | None = None,
 ) -> Blend:
-    """The signals of a training part, and weights of zero.
+    """A blend with the signals of a training part and zero weights.
 
     Parameters
     ----------
     text
         ``(num_items, t)`` unit text vectors.
     by_ease
-        Whether similarities between items are EASE's; else item-kNN's.
+        Whether item similarities are EASE's; else item-kNN's.
     half_life
-        Of the trend, in seconds; None for the first of `half_lives`.
+        Half-life of the trend, in seconds; None for the first of `half_lives`.
     """
     count = len(text)
     if half_life is None:
@@ -151,16 +152,15 @@ def fit_blend(
     candidates: int = FITTED_CANDIDATES,
     reporter: Reporter | None = None,
 ) -> Blend:
-    """Fit the weights so that the validation items come first among the candidates.
+    """Fit the re-ranking weights to put held-out validation items first among the candidates.
 
-    The loss is the softmax cross-entropy of a held-out item among the candidates of its query,
-    over the held-out items that these hold; seven weights, by L-BFGS. The recencies, the
-    half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
-    which the loss is least. Queries do not say when the target came: the trend is that of the
-    user's last event, or of the end of the training part where all targets come after it. There
-    it would be out of date at a user's last event, when those items were in demand that are not
-    any more. A network is fitted beside it and kept where it is better, see
-    `with_network`; short histories have weights of their own, see `with_short_weights`.
+    Seven weights are fitted by L-BFGS. The loss is the softmax cross-entropy of a held-out item
+    among the candidates of its query, over the held-out items that are candidates. The recencies,
+    the half-life of the trend, and the similarity (item-kNN or EASE) are those with the lowest
+    loss. Queries do not give the target's time: the trend is taken at the user's last event or, if
+    all targets come after the training part, at its end, since the trend at the last event would
+    then be out of date. A network is also fitted and kept if it is better, see `with_network`;
+    short histories get weights of their own, see `with_short_weights`.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def _come_after(targets: Histories, train: Histories) -> bool:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Candidates of queries, best first, one row for each held-out item that is among them."""
+    """Candidates of queries, best first; one row per held-out item found among them."""
 
     queries: Queries
     items: Array
@@ -232,7 +232,7 @@ class _Candidates:
         return replace(self, owners=self.owners[rows], positives=self.positives[rows])
 
     def among(self, best: int) -> "_Candidates":
-        """Those whose item is among so many."""
+        """Rows whose held-out item is among the ``best`` first candidates."""
         return self.kept(np.flatnonzero(self.positives < best))
 
     def drawn(self, most: int) -> "_Candidates":
@@ -240,7 +240,7 @@ class _Candidates:
         return self.kept(np.sort(np.random.default_rng(0).permutation(len(self))[:most]))
 
     def example(self, row: int, places: Array | slice) -> _Example:
-        """Candidates at these places of the list."""
+        """The example of a row, with the candidates at these places of the list."""
         query = int(self.owners[row])
         history = self.queries.histories.row(query)
         items, scores, towers = (
@@ -261,7 +261,7 @@ def _candidates(
     trend: Trend,
     seen: Histories | None,
 ) -> _Candidates:
-    """The best `MOST_CANDIDATES` of each query that are not seen, or as many as all have."""
+    """The best `MOST_CANDIDATES` unseen items of each query, or as many as every query has."""
     left = scorer.num_items - (0 if seen is None else int(seen.lengths.max()))
     count = max(1, min(MOST_CANDIDATES, left))
     items = np.empty((len(queries), count), dtype=np.int32)
@@ -303,12 +303,12 @@ def _tower_scores(
 def with_network(
     blend: Blend, found: _Candidates, advance: Callable[[int], None] = lambda _: None
 ) -> Blend:
-    """The blend, with a network where that is better on validation users that it was not fitted on.
+    """The blend, with a network if that is better in cross-validation over validation users.
 
-    ``found`` are held-out items among the best `NEAR` candidates. Networks that are fitted to all
-    but a part of the users order all candidates of that part, in `FOLDS` parts, or fewer where
-    the answer is `CLEAR` before. Where NDCG@10 gains more than a standard error over the weighted
-    sum, a network that is fitted to all is kept. ``advance`` is told what of `FOLDS` + 1 is done.
+    ``found`` are held-out items among the best `NEAR` candidates. In each of `FOLDS` folds a
+    network fitted on the other users ranks all candidates of the fold's users; folds are skipped
+    once the result is `CLEAR`. If NDCG@10 gains more than a standard error over the weighted sum,
+    a network fitted on all users is kept. ``advance`` receives the progress, in `FOLDS` + 1 steps.
     """
     count = found.items.shape[1]
     if len(found) < LEAST_EXAMPLES or count <= NEAR:
@@ -350,13 +350,13 @@ def with_short_weights(
     targets: Histories,
     seen: Histories | None,
 ) -> Blend:
-    """The blend, with weights for histories that are shorter than most in validation.
+    """The blend, with separate weights for histories shorter than most in validation.
 
-    There is a band of lengths for 1 item, for 2 and 3, for 4 to 7, and so on up to the median
-    length. Each is judged by validation histories of such a length, and where they are too few by
-    longer ones that are cut to it: how they are scored in the next longer band against the first
-    stage's order, whichever has the better NDCG@10, and then against weights of the band's own, if
-    those gain more than a standard error for users that they were not fitted on.
+    Length bands are 1 item, 2 to 3, 4 to 7, and so on up to the median length. Each is evaluated on
+    validation histories of its length, and on longer ones truncated to it if these are too few.
+    The weights of the next longer band compete with the first stage's order by NDCG@10; weights
+    fitted for the band replace the winner if they gain more than a standard error for users that
+    they were not fitted on.
     """
     lengths = queries.histories.lengths
     median = int(np.median(lengths)) if len(lengths) else 0
@@ -383,9 +383,9 @@ def with_short_weights(
 
 
 def _best_weights(blend: Blend, found: _Candidates) -> FloatArray:
-    """``(7,)`` the weights by which cut histories are ranked best.
+    """``(7,)`` the weights that rank truncated histories best.
 
-    Zeros stand for the weights or network of whole ones. `blend` has the weights of longer bands.
+    Zeros mean the weights or network of full histories. ``blend`` has the weights of longer bands.
     """
     longer = blend.short_weights[0] if len(blend.short_weights) else np.zeros_like(blend.weights)
     near = found.among(FITTED_CANDIDATES)
@@ -414,11 +414,11 @@ def _chosen(
     examples: Sequence[_Example],
     positives: Array,
 ) -> tuple[Blend, FloatArray]:
-    """The blend with the least loss over the values of some of its fields, its weights among them,
-    and the signals that these are fitted to.
+    """The blend with the lowest loss over the values of some of its fields, with fitted weights,
+    and the signals that these were fitted to.
 
-    Each of these fields changes one signal alone, so that its values are tried beside the best of
-    those before it. The given blends have the first values.
+    Each of these fields changes only one signal: its values are tried with the best values of the
+    fields before it. The given blends have the first values.
     """
     least = np.inf
     tried = [(one, _stacked(one, examples)) for one in blends]
@@ -427,7 +427,7 @@ def _chosen(
         signal = SIGNAL_OF[name]
         place = SIGNALS.index(signal)
         if least < np.inf and not found[..., place].any():
-            continue  # it says nothing of this log, whatever the value
+            continue  # not informative on this log, whatever the value
         others = values if least == np.inf else values[1:]  # the first has been tried
         for (start, before), value in itertools.product(tried, others):
             changed: dict[str, Any] = {name: value}
@@ -443,16 +443,16 @@ def _chosen(
 
 
 def _stacked(blend: Blend, examples: Sequence[_Example]) -> FloatArray:
-    """``(examples, candidates, 7)`` the signals that weights are fitted to."""
+    """``(examples, candidates, 7)`` signals for fitting weights."""
     return np.stack([blend.signals(*each)[:, : len(SIGNALS)] for each in examples])
 
 
 def _helps(blend: Blend, near: _Candidates, signals: FloatArray, found: _Candidates) -> bool:
-    """Whether NDCG@10 gains more than a standard error by weights that other users were fitted on.
+    """Whether weights fitted on other users raise NDCG@10 by more than a standard error.
 
-    Weights are fitted on ``near``, whose first candidates have these ``signals``, but put all
-    candidates in order, as a service does: what lifts an item among the best thirty may lift
-    hundreds from further down over it. Fewer than `LEAST_FITTED` examples fit weights to chance.
+    Weights are fitted on ``near``, whose first candidates have these ``signals``, but re-rank all
+    candidates, as in serving: weights that raise an item among the best thirty may raise hundreds
+    of lower ones above it. With fewer than `LEAST_FITTED` examples, weights would fit noise.
     """
     if len(near) < LEAST_FITTED:
         return False
@@ -471,7 +471,7 @@ def _helps(blend: Blend, near: _Candidates, signals: FloatArray, found: _Candida
 
 
 def _enough(blend: Blend, found: _Candidates) -> int:
-    """The fewest candidates of `ENOUGH` that are as good as any, by NDCG@10."""
+    """The smallest of `ENOUGH` whose NDCG@10 is within `AS_GOOD` of the best."""
     ranks = np.full((len(found), len(ENOUGH)), MOST_CANDIDATES + 1)
     for row, place in enumerate(found.positives.tolist()):
         history, items, *_ = example = found.example(row, slice(None))
@@ -492,8 +492,8 @@ def _judged(
 ) -> DoubleArray:
     """``(1 + orders, rows)`` NDCG@10 of held-out items among all their candidates.
 
-    In the first stage's order, then by each of the given scores, functions of `Blend.signals` and
-    of the number of items in the history.
+    First in the first stage's order, then by each given score, a function of `Blend.signals` and
+    of the history's length.
     """
     ranks = np.empty((1 + len(orders), len(found)), dtype=np.int64)
     ranks[0] = 1 + found.positives
@@ -512,12 +512,12 @@ def _weighted(weights: FloatArray, signals: FloatArray, _: int) -> FloatArray:
 
 
 def _gains(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> bool:
-    """Whether the mean over users of their mean gain is more than its standard error."""
+    """Whether the mean gain per user, averaged over users, exceeds its standard error."""
     return _gain(gains, owners) > 1
 
 
 def _gain(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> float:
-    """The mean over users of their mean gain, in its standard errors."""
+    """The mean gain per user, averaged over users, in standard errors."""
     _, user, targets = np.unique(owners, return_inverse=True, return_counts=True)
     of_users = np.bincount(user, gains) / targets
     error = max(float(of_users.std() / np.sqrt(len(of_users))), sys.float_info.min)
@@ -527,7 +527,7 @@ def _gain(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> floa
 def fitted_blend(
     trained: Trained, dataset: Dataset, reporter: Reporter | None = None
 ) -> Blend | None:
-    """A second stage for a trained two-tower, fitted on validation; None without that part."""
+    """A re-ranking stage for a trained two-tower, fitted on validation; None without validation."""
     if not dataset.has(Part.VALIDATION):
         return None
     variant = trained.variant
@@ -536,11 +536,11 @@ def fitted_blend(
 
 
 SecondStage: TypeAlias = Callable[[Trained], Blend | None]
-"""Gives the second stage of a trained model."""
+"""Returns the re-ranking stage of a trained model."""
 
 
 def fitted_once(dataset: Dataset, reporter: Reporter) -> SecondStage:
-    """`fitted_blend` that keeps what it fitted, for the seeds of one model."""
+    """`fitted_blend` with a cache, for the seeds of one model."""
     fitted: dict[int, Blend | None] = {}
 
     def second_stage(trained: Trained) -> Blend | None:
@@ -552,7 +552,9 @@ def fitted_once(dataset: Dataset, reporter: Reporter) -> SecondStage:
 
 
 def fitted_weights(signals: FloatArray, positives: Array) -> tuple[FloatArray, float]:
-    """``(queries, candidates, signals)`` and the place of each query's item to weights and loss."""
+    """Weights and loss, fitted to signals ``(queries, candidates, signals)`` and each target's
+    place among its candidates.
+    """
     spread = np.maximum(signals.std(axis=(0, 1)), 1e-6)
     inputs, wanted = torch.from_numpy(signals / spread), torch.from_numpy(positives)
     weights = torch.zeros(signals.shape[-1], requires_grad=True)
@@ -575,10 +577,10 @@ def _ndcg(ranks: Array) -> DoubleArray:
 
 @dataclass(frozen=True)
 class TwoStages:
-    """Retrieval, then the blend over its candidates: what the served pipeline ranks by.
+    """Retrieval and re-ranking as one model: the ranking of the served pipeline.
 
-    Candidates, and items that were seen, stand before all other items, which keep the first
-    stage's order. So what was seen ranks by the blend where it is not masked.
+    Candidates and seen items rank before all other items, which keep the first stage's order. Seen
+    items are thus ranked by the blend where they are not masked.
     """
 
     retrieval: VectorScorer
@@ -613,7 +615,7 @@ class TwoStages:
             excluded = block.histories.seen if self.exclude_seen else None
             found, items = top_k(part, min(wanted, self.num_items), excluded)
             count = items.shape[1]
-            if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
+            if self.exclude_seen:  # seen items are ranked too, for protocols that do not mask them
                 padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))
                 seen = padded.astype(np.int64) - 1
                 had = np.take_along_axis(part, np.maximum(seen, 0), axis=1)
@@ -623,7 +625,7 @@ class TwoStages:
             again[:, :count] = [placed(scores) for scores in again[:, :count]]
             lowest = np.where(np.isfinite(again), again, np.inf).min(axis=1, keepdims=True)
             again = np.where(np.isnan(again), lowest, again)  # seen, and not in training
-            # Both stages moved to where they cannot overlap.
+            # Shift both stages' scores into disjoint ranges.
             part -= part.max(axis=1, keepdims=True)
             again -= lowest - 1
             row, column = np.nonzero(items >= 0)
@@ -633,5 +635,5 @@ class TwoStages:
 
 
 def both_stages(scorer: VectorScorer, blend: Blend, dataset: Dataset) -> TwoStages:
-    """A model with its second stage; in a log with repeats, seen items are candidates too."""
+    """A model with its re-ranking stage; in a log with repeats, seen items are candidates too."""
     return TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats)

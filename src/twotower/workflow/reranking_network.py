@@ -35,9 +35,9 @@ class _Layers(nn.Module):
         return scores
 
     def _kept(self, queries: int) -> Tensor:
-        """``(queries, 1, HIDDEN)`` what dropout leaves, the same units for all of its candidates.
+        """``(queries, 1, HIDDEN)`` dropout mask, the same for all candidates of a query.
 
-        A mask for each candidate would take as long as the layers.
+        A mask per candidate would take as long as the layers.
         """
         return F.dropout(torch.ones(queries, 1, HIDDEN), DROPOUT, self.training)
 
@@ -45,10 +45,10 @@ class _Layers(nn.Module):
 def fitted_network(
     signals: FloatArray, lengths: Array, positives: Array, weights: FloatArray
 ) -> Network:
-    """A network by the softmax cross-entropy of each query's item among its candidates.
+    """A network fitted by softmax cross-entropy of each query's held-out item among candidates.
 
-    It begins as the weighted sum. Adam with decoupled decay (Loshchilov & Hutter, ICLR 2019),
-    dropout, and a step size that falls to nothing along a cosine.
+    It is initialised to the weighted sum. Trained by AdamW (Loshchilov & Hutter, ICLR 2019), with
+    dropout and cosine decay of the step size to 0.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def fitted_network(
     positives
         ``(queries,)`` place of the item among the candidates.
     weights
-        Of the first of the signals; the others begin at 0.
+        Initial weights of the first signals; those of the others start at 0.
     """
     context = np.log1p(lengths, dtype=np.float32)
     low = np.append(signals.min(axis=(0, 1)), context.min()).astype(np.float32)

@@ -43,14 +43,14 @@ from twotower.workflow.refit import refit_folder
 from twotower.workflow.reranking import fitted_once
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
-"""The model, and what it has to beat."""
+"""The default model and the baselines that it has to beat."""
 SOURCE_SUFFIX: Final = ".source.json"
 """File beside a prepared data set, named after it: names and SHA-256 of what it was made from."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `run` made; ``bundle`` is None where no two-tower was among the models."""
+    """Result of `run`; ``bundle`` is None if no two-tower was among the models."""
 
     dataset: Dataset
     rows: list[Row]
@@ -58,7 +58,7 @@ class RunResult:
 
     @property
     def example_user(self) -> str:
-        """A user with a history of middling length, to show recommendations for."""
+        """A user with a history of typical length, for example recommendations."""
         lengths = self.dataset.interactions.lengths
         middle = int(np.argsort(lengths, kind="stable")[len(lengths) // 2])
         return self.dataset.users.ids[middle]
@@ -111,12 +111,12 @@ def run(
     protocols
         What is measured, see `twotower.evaluation.registry`.
     refit
-        Whether the bundle holds the model fitted anew on all interactions, see
-        `twotower.workflow.refit`; else the one that was evaluated.
+        Whether the bundle holds the model refit on all interactions, see
+        `twotower.workflow.refit`; else the evaluated one.
     epochs
-        Most epochs of each model; None for as many as validation asks for.
+        Most epochs of each model; None leaves it to early stopping.
     minutes
-        Most minutes that each model is trained, see `TrainingConfig.minutes`.
+        Most training minutes of each model, see `TrainingConfig.minutes`.
     device, precision
         Where and how models are trained, see `on_device`.
     on_rows
@@ -233,12 +233,12 @@ def prepared_dataset(
 ) -> Dataset:
     """Prepare a data set, or read the one in ``folder`` if its settings are the same.
 
-    A ``source`` that is prepared already is read, and saved to ``folder`` beside the models.
+    A ``source`` that is already prepared is read, and saved to ``folder`` beside the models.
 
     Raises
     ------
     InputError
-        Where the one that is there was made with other settings, or of files that have changed.
+        If the existing one was made with other settings, or from files that have since changed.
     """
     said = declaration or Declaration()
     if settings is not None:
@@ -280,9 +280,9 @@ def _source_record(folder: Path) -> Path:
 def _check_unchanged(
     paths: Sequence[str | Path], folder: Path, said: Declaration, reporter: Reporter
 ) -> None:
-    """Refuse files that are others than when the data set was prepared.
+    """Raise if the source files have changed since the data set was prepared.
 
-    A data set of URLs, of an earlier release, or whose files are gone is taken as it is.
+    Data sets from URLs, from an earlier release, or with missing source files are not checked.
     """
     record = _source_record(folder)
     if not record.is_file() or _has_url(paths, said):

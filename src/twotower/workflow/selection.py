@@ -1,9 +1,9 @@
-"""Search for the settings of the least-squares part, on validation.
+"""Hyperparameter search for the least-squares part, on validation.
 
-A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
-NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials begin with
-narrow factors, are fitted on a sample of the users of a large log, and fit what comes next on a
-sample of prefixes, so that the whole search costs little beside the training of the towers.
+Coordinate-wise: one setting is changed at a time, and a change is kept if it raises NDCG@10 on a
+sample of validation users. Settings that need no new factors come first. To keep the search cheap
+compared with the training of the towers, trials start with narrow factors, are fitted on a sample
+of users of a large log, and fit next-item factors on a sample of prefixes.
 """
 
 import hashlib
@@ -32,33 +32,33 @@ from twotower.types import Array, DoubleArray, FloatArray
 from twotower.workflow.progress import Reporter
 
 Smooth = Callable[[TextSmoothing, FloatArray], FloatArray]
-"""Factors ``(num_items, d)`` to factors that borrow from items with like texts."""
+"""Smooths factors ``(num_items, d)`` over items with similar texts."""
 
 TRIAL_DIM: Final = 64
 ROUNDS: Final = 6
 RAMP: Final = 9.0
-"""See `ALSConfig.ramp`: with the whole of a strong penalty from the start factors stay small."""
+"""See `ALSConfig.ramp`: with a strong penalty in full from the start, factors stay small."""
 TRIAL_PREFIXES: Final = 200_000
 PREFIXES_AN_ITEM: Final = 20
-"""Prefixes of a trial: as many for each item, and `TRIAL_PREFIXES` at least."""
+"""Prefixes per item in a trial, which has at least `TRIAL_PREFIXES`."""
 TRIAL_EVENTS: Final = 2_000_000
-"""Interactions that trials are fitted on: of a larger log those of a sample of users."""
+"""Interactions that trials are fitted on; a larger log is sampled by user."""
 KEPT_TABLES: Final = 3
-"""Factors of earlier trials that are held."""
+"""Number of factor tables cached from earlier trials."""
 MOST_TRIALS: Final = 80
-"""No more are made: the search is to cost less than the training that follows it."""
+"""Limit on trials, to keep the search cheaper than the training that follows."""
 MOST_SCORES: Final = 150_000_000
-"""Users times items that a trial scores."""
+"""Most scores (users times items) computed in a trial."""
 LEAST_GAIN: Final = 0.5
-"""Standard errors of the mean difference by user from which a gain is kept: less is as likely
-luck."""
+"""Gain, in standard errors of the mean difference per user, above which a change is kept: smaller
+gains are likely chance."""
 MOST_STEPS: Final = 6
 """Steps in one direction along a setting."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """A setting that is multiplied by ``factor`` while that helps, else divided by it."""
+    """A setting multiplied by ``factor`` while that helps, else divided by it."""
 
     name: str
     factor: float
@@ -76,7 +76,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Values:
-    """A setting of which each value is tried; outwards from the one that it has."""
+    """A setting for which every value is tried, outwards from the current one."""
 
     name: str
     values: tuple[Any, ...]
@@ -88,7 +88,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A setting whose values are tried outwards from the one that it has, while that helps."""
+    """A setting whose values are tried outwards from the current one while that helps."""
 
     name: str
     values: tuple[float, ...]
@@ -108,13 +108,13 @@ _DISCOUNTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4)
 _SHARES: Final = (0.0, 0.3, 0.6, 1.0, 2.0)
 
 FIRST: Final[tuple[Coordinate, ...]] = (Values("recency", _RECENCIES),)
-"""What matters most, and needs no new factors."""
+"""The most important setting, which needs no new factors."""
 HISTORY: Final[tuple[Coordinate, ...]] = (
     Ordered("recency", _RECENCIES),
     Ladder("fold_in_confidence", 2.5, 0.5, 1000),
     Ladder("fold_in_regularisation", 3.0, 0.1, 3000),
 )
-"""How a history is folded in: no factor is solved for again."""
+"""Settings of the fold-in of histories, which need no new factors."""
 FACTORS: Final[tuple[Coordinate, ...]] = (
     Values(
         "penalty",
@@ -123,8 +123,8 @@ FACTORS: Final[tuple[Coordinate, ...]] = (
     Ladder("scale", 3.0, 0.5, 500),
     Ladder("regularisation", 1.7, 0.05, 3000),
 )
-"""What factors are. The whole range of the penalty is tried: between a small one and the best one
-there may be worse ones."""
+"""Settings of the factors themselves. The whole range of the penalty is tried: the metric may dip
+between a small penalty and the best one."""
 SCORING: Final[tuple[Coordinate, ...]] = (
     Values("smoothing_events", (0.0, 10.0, 30.0, 100.0)),
     Ordered("popularity_discount", _DISCOUNTS),
@@ -137,29 +137,29 @@ FOLLOWING: Final[tuple[Coordinate, ...]] = (
     Ladder("fold_in_confidence", 2.5, 0.5, 1000),
     Ordered("popularity_discount", _DISCOUNTS),
 )
-"""What comes next after a history, where that is fitted."""
+"""Settings of the next-item factors, if these are fitted."""
 WIDE: Final[tuple[Coordinate, ...]] = (
     Ordered("next_share", _SHARES),
     Ordered("popularity_discount", _DISCOUNTS),
     Ordered("recency", _RECENCIES),
 )
-"""What is looked at again when the width is found: little is fitted for it, and more dimensions
-remember longer."""
+"""Settings tuned again for the final width: they need little fitting, and the best ones depend on
+the width, as more dimensions remember longer."""
 
 
 @dataclass(frozen=True)
 class FactorSettings:
-    """Settings of the least-squares part and of what its factors borrow."""
+    """Settings of the least-squares part and of the text smoothing of its factors."""
 
     factors: ALSConfig
     smoothing: TextSmoothing | None
 
     def value(self, name: str) -> Any:
-        """A setting by name; ``smoothing_events`` is 0 where nothing is borrowed.
+        """A setting by name; ``smoothing_events`` is 0 without smoothing.
 
-        ``scale`` is the confidence, whose change changes the penalty and the fold-in alike: all
-        that counts is then the weight of what a user did not have. ``penalty`` is the power and
-        the size of the penalty.
+        ``scale`` is the confidence; changing it scales the penalty and the fold-in alike, which
+        changes only the weight of items without an interaction. ``penalty`` is the power and the
+        size of the penalty.
         """
         if name == "penalty":
             return self.factors.frequency_power, self.factors.regularisation
@@ -193,14 +193,14 @@ class FactorSettings:
 
 @dataclass
 class ChosenFactors:
-    """What was chosen, and from what."""
+    """Result of the search: the chosen settings and all trials."""
 
     settings: FactorSettings
-    """What was chosen."""
+    """The chosen settings."""
     metric: float
     """NDCG@10 of the sample of validation users in the search."""
     trials: list[dict[str, Any]] = field(default_factory=list)
-    """Every trial: the setting that was changed, its value, and the metric."""
+    """All trials: the setting changed, its value, and the metric."""
     seconds: float = 0.0
 
     def record(self) -> dict[str, Any]:
@@ -224,18 +224,18 @@ def choose_factors(
     *,
     seconds: float = math.inf,
 ) -> ChosenFactors:
-    """Search the settings of the least-squares part, from ``settings`` on.
+    """Search the settings of the least-squares part, starting from ``settings``.
 
     Parameters
     ----------
     smooth
-        What makes factors borrow; None where there are no texts.
+        Text smoothing of factors; None without texts.
     seed
-        Decides where factors start.
+        Seed of the initial factors.
     progress
         Called after each trial.
     seconds
-        After so many no setting is changed any more, but for the width.
+        Time limit in seconds, after which only the width is still changed.
     """
     began = time.perf_counter()
     search = _Search(dataset, smooth, seed, progress, began + seconds)
@@ -266,7 +266,7 @@ def choose_factors(
 
 
 def smoother(dataset: Dataset, text: FloatArray | None) -> Smooth | None:
-    """What makes factors borrow on a data set; None where no item has a text."""
+    """Text smoothing of factors for a data set; None if no item has a text."""
     if text is None or not text.any():
         return None
     events = np.bincount(dataset.train.items, minlength=len(text))
@@ -277,7 +277,7 @@ def smoother(dataset: Dataset, text: FloatArray | None) -> Smooth | None:
 
     def smooth(smoothing: TextSmoothing, factors: FloatArray) -> FloatArray:
         neighbours = smoothing.neighbours, smoothing.release_weight
-        if neighbours not in found:  # finding them takes longer than all else of a trial
+        if neighbours not in found:  # the slowest part of a trial
             found[neighbours] = smoothing.nearest(text, waves, events)
         return smoothing.smoothed(factors, found[neighbours], events)
 
@@ -292,10 +292,10 @@ def chosen_record(
     folder: Path | None,
     reporter: Reporter,
 ) -> dict[str, Any] | None:
-    """`ChosenFactors.record` for a model that wants a search; None for one that does not.
+    """`ChosenFactors.record` for a model with ``choose_factors``; None for other models.
 
-    It is kept in ``folder``, in a file named by what it depends on, so that a training that was
-    interrupted goes on with it, and others take it over.
+    It is cached in ``folder``, in a file named by a hash of its inputs, for interrupted trainings
+    that resume and for other trainings with the same inputs.
     """
     file = None
     if folder is not None:
@@ -314,12 +314,12 @@ def chosen_record(
 
 
 def _fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:
-    """sha256 of what a search depends on."""
+    """SHA-256 of everything that a search depends on."""
     model = variant.model.model_dump(mode="json")
     parts = {name: model.get(name) for name in ("factors", "smoothing", "choose_factors")}
     text = variant.text_encoder, variant.text_fields
     depends: list[Any] = [dataset.fingerprint, seed, text, parts]
-    if variant.training.minutes is not None:  # a search that had all the time keeps its name
+    if variant.training.minutes is not None:  # searches without a time limit keep their name
         depends.append(variant.training.minutes)
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
 
@@ -327,7 +327,7 @@ def _fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:
 def choose_for(
     variant: Variant, dataset: Dataset, text: FloatArray | None, seed: int, reporter: Reporter
 ) -> ChosenFactors | None:
-    """`choose_factors` for a model that wants it; None for one that does not."""
+    """`choose_factors` for a model set to search; None for other models."""
     config = variant.model
     if not isinstance(config, SequenceConfig) or not config.choose_factors:
         return None
@@ -351,7 +351,7 @@ def choose_for(
 
 
 class _Search:
-    """The best settings so far, and what trials can share."""
+    """State of the search: the best settings so far, and factors shared between trials."""
 
     def __init__(
         self,
@@ -380,7 +380,7 @@ class _Search:
         self.trials: list[dict[str, Any]] = []
 
     def start(self, settings: FactorSettings) -> None:
-        """Begin with these."""
+        """Measure the initial settings."""
         self.best = settings
         self.values = self._measured(settings, "start", None)
 
@@ -390,7 +390,7 @@ class _Search:
         return time.perf_counter() > self._until
 
     def climb(self, coordinates: Sequence[Coordinate]) -> None:
-        """Change each setting as far as that helps."""
+        """Move each setting as far as that improves the metric."""
         for coordinate in coordinates:
             start = self.best
             for way in coordinate.tried(start):
@@ -401,12 +401,12 @@ class _Search:
                     ):
                         break
                 if not isinstance(coordinate, Values) and self.values is not before:
-                    break  # up was better: down is not
+                    break  # up helped: do not try down
 
     def follow(self, full: ALSConfig) -> None:
-        """Widen, with what comes next fitted too and without, and keep the better of both.
+        """Widen the factors, with and without next-item factors, and keep the better of both.
 
-        They are compared at their widths: narrow factors have no room for what comes next.
+        They are compared at their final widths: narrow factors cannot hold next-item information.
         """
         best, values = self.best, self.values
         following = best.factors.vary(
@@ -426,12 +426,12 @@ class _Search:
             self.best, self.values = with_next
 
     def widen(self, dim: int) -> None:
-        """Take as many dimensions as there may be, where they are no worse."""
+        """Widen the factors up to ``dim`` dimensions, as long as that is better."""
         narrow = self.best.factors.embedding_dim
         for width in sorted({min(2 * narrow, dim), dim} - {narrow}):
             wider = self.best.vary("embedding_dim", width)
             discount = wider.factors.popularity_discount
-            # More dimensions may want another discount, which costs no fitting.
+            # More dimensions may need another discount, which needs no fitting.
             near = sorted(_DISCOUNTS, key=lambda value: abs(value - discount))[:3]
             tried = [wider.vary("popularity_discount", value) for value in near]
             if not sum(
@@ -465,7 +465,7 @@ class _Search:
         return values
 
     def _tables(self, settings: FactorSettings) -> tuple[FloatArray, FloatArray]:
-        """What histories are read with, and what scores."""
+        """Factors that fold in histories, and factors that score."""
         config = settings.factors
         read = self._factors(config)
         if settings.smoothing is not None and self._smooth is not None:
@@ -493,13 +493,13 @@ class _Search:
 
 
 def _better(values: DoubleArray, than: DoubleArray) -> bool:
-    """Whether a gain is more than luck: see `LEAST_GAIN`."""
+    """Whether a gain is more than chance: see `LEAST_GAIN`."""
     gains = values - than
     return bool(gains.mean() > LEAST_GAIN * gains.std() / np.sqrt(len(gains)))
 
 
 def _fitting(config: ALSConfig) -> tuple[float, ...]:
-    """What factors depend on."""
+    """Settings that factors depend on."""
     return (
         config.embedding_dim,
         config.confidence,
@@ -509,7 +509,7 @@ def _fitting(config: ALSConfig) -> tuple[float, ...]:
 
 
 def _reading(settings: FactorSettings) -> tuple[Any, ...]:
-    """What a folded-in history depends on."""
+    """Settings that the fold-in of a history depends on."""
     config = settings.factors
     return (
         *_fitting(config),

@@ -19,12 +19,12 @@ NAME: Final = f"{MiniLM.name}-int8-1"
 
 
 def text_model(encoder: str) -> TextModel | None:
-    """What a bundle needs to encode text as ``encoder`` does; None where that needs no weights.
+    """The text model that a bundle needs for ``encoder``; None if it needs no weights.
 
-    MiniLM's weights are quantised to 8 bits, one scale an output channel, which makes 23 MB of
-    90 MB and a title take less than half the time. Over 300 titles of Amazon Video Games 2023
-    the cosine between a quantised and a full vector was 0.993 on average and 0.987 at the
-    least. Exporting takes some seconds, so the result is kept in the cache folder.
+    MiniLM's weights are quantised to 8 bits, with one scale per output channel, which reduces 90 MB
+    to 23 MB and the time per title by more than half. Over 300 titles of Amazon Video Games 2023
+    the cosine between a quantised and a full vector was 0.993 on average and at least 0.987.
+    Exporting takes some seconds, so the result is kept in the cache folder.
     """
     if encoder not in ("minilm", "minilm-int8"):
         return None

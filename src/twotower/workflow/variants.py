@@ -30,8 +30,8 @@ MF: Final = Variant(
     negatives=Popularity(count=4, power=0.75),
     training=TrainingConfig(epochs=20, batch_size=2048, learning_rate=1e-3),
 )
-"""Matrix factorisation with BPR; `docs/models.md` says what small initial tables and negatives
-in proportion to popularity are worth."""
+"""Matrix factorisation with BPR; `docs/models.md` reports the effect of small initial tables and
+of negatives in proportion to popularity."""
 
 LIGHTGCN: Final = Variant(
     model=LightGCNConfig(layers=3, init_std=0.01),
@@ -55,10 +55,10 @@ V1: Final = Variant(
 so: without it in-batch negatives hold popular items back, and the model ends near popularity."""
 
 V2: Final = V1.vary(distillation=(MSE(teacher="lightgcn", weight=0.5),))
-"""v1 that also learns to be where LightGCN has its users and items, by squared distance."""
+"""v1 distilled from LightGCN's user and item vectors, by squared distance."""
 
 V3: Final = V1.vary(distillation=(Cosine(teacher="lightgcn", weight=0.9),))
-"""v1 that also learns to be where LightGCN has its users and items, by cosine."""
+"""v1 distilled from LightGCN's user and item vectors, by cosine."""
 
 V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
 """v1 with title text in the item tower."""
@@ -88,7 +88,7 @@ V5B: Final = V5.vary(text_fields="rich")
 """v5 with rich text: title, store, category, bullet points and description."""
 
 V5C: Final = V5.vary(model=V5.model.vary(init_from="lightgcn"))
-"""v5 whose id tables start as LightGCN's vectors."""
+"""v5 with id tables initialised from LightGCN's vectors."""
 
 V6: Final = V5.vary(
     negatives=Curriculum(

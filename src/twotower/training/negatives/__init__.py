@@ -33,10 +33,10 @@ NEGATIVES: Final = ConfigRegistry(
         "curriculum": "twotower.training.negatives.curriculum:Curriculum",
     },
 )
-"""Every source of negatives; other packages add theirs by entry points."""
+"""All sources of negatives; other packages add theirs through entry points."""
 
 Negatives = Annotated[NegativesConfig, BeforeValidator(NEGATIVES.parse), SerializeAsAny()]
-"""Settings of any source, told apart by ``kind``."""
+"""Settings of any source, discriminated by ``kind``."""
 
 __all__ = [
     "NEGATIVES",

@@ -1,10 +1,10 @@
 """Interface of negative samplers: what they add to a batch.
 
-The log-q of a candidate is the log of how often it is a candidate of a query, by chance, in
-units of the batch size. In units of the batch, so that for a batch that is its own negatives it
-is just the log share of the training interactions; and summed over all the ways in which an item
-can become a candidate, so that sources compose: the correction for a mixture is that of the
-mixture (Yang et al., *Mixed negative sampling*, WWW 2020).
+The log-q of a candidate is the log of the expected number of times that it is a candidate of a
+query, divided by the batch size. For in-batch negatives this is the log share of the training
+interactions. The expectation is summed over all the ways in which an item can become a candidate,
+which lets sources be combined: a mixture is corrected by the log-q of the mixture (Yang et al.,
+*Mixed negative sampling*, WWW 2020).
 """
 
 from typing import NamedTuple, Protocol
@@ -43,10 +43,9 @@ class NegativeSampler(Protocol):
 
 
 class LiveNegatives(nn.Module):
-    """Negatives that the model has a part in. This one adds nothing.
+    """Negatives that depend on the model in training. The base class adds none.
 
-    Buffers are part of the checkpoint, so that a run that was killed goes on with the same
-    negatives.
+    Buffers are part of the checkpoint: a killed run resumes with the same negatives.
     """
 
     def before(self, batch: Batch, module: RetrievalModule, epoch: int, step: int) -> Batch:
@@ -55,7 +54,7 @@ class LiveNegatives(nn.Module):
         return batch
 
     def after(self, embeddings: Embeddings, epoch: int) -> Embeddings:
-        """Change what the model made of it before the loss sees it."""
+        """Change the embeddings of a batch before the loss sees them."""
         del epoch
         return embeddings
 
@@ -70,7 +69,7 @@ class NegativesConfig(Config):
         raise NotImplementedError
 
     def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
-        """What the model has a part in; nothing by default.
+        """The negatives that depend on the model; none by default.
 
         ``dim`` is the length of the vectors that a loss sees.
         """

@@ -17,15 +17,15 @@ from twotower.types import Array, DoubleArray, FloatArray
 
 
 class Candidates(NegativesConfig):
-    """As `Mixed`, but each item of the batch once, however many examples it is the positive of.
+    """As `Mixed`, but each distinct positive of the batch is a candidate once.
 
-    With many positives in a batch the popular ones would stand in it over and over: their
-    copies cost time and say nothing.
+    In a large batch popular positives occur many times: the copies cost time and add no
+    information.
     """
 
     kind: Literal["candidates"] = "candidates"
     sampled: Chance = Uniform(count=2048, shared=True)
-    """What is drawn beside the batch; ``shared`` is implied."""
+    """Negatives sampled in addition to the batch; ``shared`` is implied."""
 
     def fit(self, train: Histories, num_items: int) -> NegativeSampler:
         """Fit what is drawn, and count the training interactions."""
@@ -38,7 +38,7 @@ class Candidates(NegativesConfig):
 class AllItems(NegativesConfig):
     """Every item of the catalogue: with `SampledSoftmax` the full softmax, exactly.
 
-    For a catalogue of few thousand items it costs about as much as a sample.
+    For a catalogue of a few thousand items it costs about as much as a sample.
     """
 
     kind: Literal["all_items"] = "all_items"
@@ -50,7 +50,7 @@ class AllItems(NegativesConfig):
 
 
 class WholeCatalogue:
-    """Each item is a candidate once, whatever the batch."""
+    """Sampler that returns every item once for every batch."""
 
     def __init__(self, num_items: int) -> None:
         self._items = np.arange(num_items, dtype=np.int64)
@@ -67,8 +67,8 @@ class WholeCatalogue:
 class DistinctCandidates:
     """Shared candidates whose log-q is that of their expected number.
 
-    Of ``B`` positives an item of share ``p`` is one with a chance of ``1 - (1 - p)^B``, and it
-    is drawn ``n q`` times in the mean.
+    An item of share ``p`` is among ``B`` positives with probability ``1 - (1 - p)^B``, and is drawn
+    ``n q`` times on average.
     """
 
     def __init__(self, shares: DoubleArray, chances: DoubleArray, count: int) -> None:

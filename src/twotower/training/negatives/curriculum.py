@@ -1,4 +1,4 @@
-"""Curriculum of negatives: each stage of training draws from a source of its own."""
+"""Curriculum of negatives: each stage of training has its own source."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -57,7 +57,7 @@ class Curriculum(NegativesConfig):
         return _Staged(self, [stage.negatives.fit(train, num_items) for stage in self.stages])
 
     def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
-        """What the model has a part in, of every stage."""
+        """The negatives of every stage that depend on the model."""
         return _LiveStages(
             self, [stage.negatives.live(train, num_items, dim, seed) for stage in self.stages]
         )

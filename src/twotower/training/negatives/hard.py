@@ -21,28 +21,28 @@ from twotower.types import Array, FloatArray
 
 
 class Hard(NegativesConfig):
-    """The items that the current model scores highest, out of a random part of the catalogue.
+    """The items that the current model scores highest, out of a random pool of the catalogue.
 
-    Item vectors come from the model as it was at the last refresh, the user's vector from the
-    model as it is. As in ANCE (Xiong et al., ICLR 2021) the vectors are a little old; as in
-    dynamic negative sampling (Zhang et al., SIGIR 2013) the size of the random part says how hard
-    the hardest of it is.
+    User vectors come from the current model, item vectors from the model at the last refresh. As
+    in ANCE (Xiong et al., ICLR 2021) the item vectors are slightly stale; as in dynamic negative
+    sampling (Zhang et al., SIGIR 2013) the pool size controls the hardness.
 
-    The items that the user has in the training part are never negatives. Nor, with a ``margin``,
-    is what scores nearly as high as the positive, or higher: on sparse data, that is what the
-    user would have bought next. An example without enough hard negatives left has fewer.
+    The user's own training items are never negatives. With a ``margin``, nor are items that score
+    nearly as high as the positive, or higher: on sparse data these are likely false negatives. An
+    example without enough hard negatives left has fewer.
     """
 
     kind: Literal["hard"] = "hard"
     count: int = Field(4, ge=1)
     """Negatives for each example, at most."""
     pool: int = Field(1000, ge=1)
-    """Random items of which the hardest are taken, anew for each batch; the larger, the harder.
-    Where it is not below the catalogue's size, it is the catalogue."""
+    """Size of the random pool, drawn for each batch, whose hardest items are taken; larger means
+    harder. At the catalogue's size or above, the pool is the whole catalogue."""
     margin: float | None = Field(None, ge=0)
-    """By how much a negative must score below the positive; None leaves that out."""
+    """By how much a negative must score below the positive; None for no margin."""
     refresh_steps: int = Field(100, ge=1)
-    """Item vectors are made anew at the start of an epoch and every so many steps."""
+    """Steps between refreshes of the item vectors, which are also refreshed at each epoch's
+    start."""
     in_batch: bool = False
     """Whether the other positives of the batch are negatives too."""
 
@@ -55,12 +55,12 @@ class Hard(NegativesConfig):
         return HardMiner(self, train, num_items, dim, seed)
 
     def often(self, num_items: int) -> float:
-        """How often one of the hardest items is a candidate: whenever the pool has it."""
+        """How often one of the hardest items is a candidate: whenever it is in the pool."""
         return min(self.pool / num_items, 1.0)
 
 
 class _HardSampler:
-    """Draws nothing, and knows the log-q of positives."""
+    """Sampler that draws nothing but gives the log-q of positives."""
 
     def __init__(self, config: Hard, train: Histories, num_items: int) -> None:
         self._in_batch = config.in_batch
@@ -68,7 +68,7 @@ class _HardSampler:
         self._often = config.often(num_items)
 
     def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
-        """No negatives yet: they are mined when the model is at hand."""
+        """No negatives: `HardMiner` mines them with the model."""
         del rng, epoch
         alone = np.full(len(users), np.log(self._often / len(users)), dtype=np.float32)
         log_q = self._log_q[positives] if self._in_batch else alone

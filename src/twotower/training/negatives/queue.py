@@ -1,4 +1,4 @@
-"""Queue of negatives from earlier batches."""
+"""Cross-batch negatives: a queue of item vectors from earlier batches."""
 
 from typing import Literal
 
@@ -16,26 +16,26 @@ class Queue(NegativesConfig):
     """The batch, and item vectors of the batches before it (Wang et al., *Cross-batch negative
     sampling*, SIGIR 2021).
 
-    Item vectors move slowly, so that those of recent batches are nearly current: many more
-    negatives, and no item is embedded for them.
+    Item vectors change slowly, so those of recent batches are nearly current: they provide many
+    more negatives without embedding any item again.
     """
 
     kind: Literal["queue"] = "queue"
     size: int = Field(1024, ge=1)
-    """Item vectors that are kept; the oldest leave first."""
+    """Number of item vectors kept; the oldest are dropped first."""
 
     def fit(self, train: Histories, num_items: int) -> NegativeSampler:
-        """As for the batch alone: what is in the queue was drawn as a positive is."""
+        """As for in-batch negatives: queued items were sampled as positives are."""
         return InBatch().fit(train, num_items)
 
     def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
-        """An empty queue of ``dim`` wide vectors."""
+        """An empty queue of ``dim``-dimensional vectors."""
         del train, num_items, seed
         return VectorQueue(self.size, dim)
 
 
 class VectorQueue(LiveNegatives):
-    """First in, first out; the vectors are detached, so that no gradient reaches old batches."""
+    """First in, first out; vectors are detached: no gradient reaches earlier batches."""
 
     vectors: Tensor
     ids: Tensor
@@ -49,7 +49,7 @@ class VectorQueue(LiveNegatives):
         self.register_buffer("log_q", torch.zeros(size))
 
     def after(self, embeddings: Embeddings, epoch: int) -> Embeddings:
-        """Put the queue among the shared negatives, then the batch's positives in the queue."""
+        """Add the queue to the shared negatives, then enqueue the batch's positives."""
         del epoch
         ready = self.ids >= 0
         extended = embeddings._replace(

@@ -19,7 +19,7 @@ MOST_REDRAWS: Final = 100
 
 
 class PairSet:
-    """The set of (user, item) pairs of a log, which samplers must not draw."""
+    """Set of the (user, item) pairs of a log, which samplers must not draw."""
 
     def __init__(self, keys: Array, num_items: int) -> None:
         self._keys = keys
@@ -64,7 +64,7 @@ class Uniform(NegativesConfig):
         return np.ones(num_items)
 
     def fit(self, train: Histories, num_items: int) -> NegativeSampler:
-        """Remember who has what."""
+        """Collect the (user, item) pairs to exclude."""
         return ByChance(self, train, num_items)
 
 
@@ -78,7 +78,7 @@ class Popularity(NegativesConfig):
     count: int = Field(1, ge=1)
     """Negatives for each example; with ``shared``, for all examples of a batch together."""
     power: float = Field(1.0, ge=0, le=1)
-    """Exponent of the count; 0 is uniform over the items that were bought."""
+    """Exponent of the count; 0 is uniform over items with training interactions."""
     shared: bool = False
     """Whether one draw serves the whole batch. A user's own items can then be among it."""
 
@@ -96,10 +96,10 @@ Chance = Annotated[Uniform | Popularity, Field(discriminator="kind")]
 
 
 class Mixed(NegativesConfig):
-    """The batch and sampled negatives beside it (Yang et al., *Mixed negative sampling*, 2020).
+    """In-batch plus sampled negatives (Yang et al., *Mixed negative sampling*, 2020).
 
-    The batch alone never shows an item that no user in it bought, and shows the popular ones
-    most; uniform negatives beside it reach the whole catalogue.
+    In-batch negatives contain only positives of the batch, mostly popular items; additional
+    uniform negatives cover the whole catalogue.
     """
 
     kind: Literal["mixed"] = "mixed"
@@ -112,7 +112,7 @@ class Mixed(NegativesConfig):
 
 
 class BatchAlone:
-    """Sampler of nothing; ``log_q`` is that of each item of the catalogue."""
+    """Sampler that draws nothing; ``log_q`` is that of each item of the catalogue."""
 
     def __init__(self, log_q: FloatArray) -> None:
         self._log_q = log_q
@@ -124,10 +124,10 @@ class BatchAlone:
 
 
 class ByChance:
-    """Draw by cumulative share, then draw again where a draw hit the user's own items.
+    """Draw by cumulative share, and redraw those that hit the user's own items.
 
-    Where the other positives of the batch are negatives too, ``batch`` ``(num_items,)`` is the
-    chance of each item to be one.
+    If the other positives of the batch are negatives too, ``batch`` ``(num_items,)`` is the
+    probability of each item to be one.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class ByChance:
         """``(num_items,)`` log-q for a batch of the given size; kept, as only the last differs."""
         if self._log_q[0] != size:
             often = self._batch + self._count / size * self._chances
-            # What is never drawn can still be a positive: the least chance keeps its log finite.
+            # An item that is never drawn can still be a positive: keep its log finite.
             often = np.maximum(often, np.finfo(np.float32).tiny)
             self._log_q = (size, np.log(often).astype(np.float32))
         return self._log_q[1]
@@ -170,7 +170,7 @@ class ByChance:
     def _for_users(self, users: Array, rng: np.random.Generator) -> Array:
         items = self._draw(rng, (len(users), self._count))
         row, column = np.nonzero(self._pairs.contains(users[:, None], items))
-        # Bounded: a user who has nearly the whole catalogue must not stall training.
+        # Bounded: a user with nearly the whole catalogue must not stall training.
         for _ in range(MOST_REDRAWS):
             if not len(row):
                 break
@@ -183,7 +183,7 @@ class ByChance:
         return items
 
     def _draw_free(self, rng: np.random.Generator, user: int, drawn: int) -> int:
-        """One of the items that a user does not have; what was ``drawn`` where there is none."""
+        """A random item that the user does not have; ``drawn`` if there is none."""
         catalogue = np.arange(len(self._chances))
         has = self._pairs.contains(np.full(len(catalogue), user), catalogue)
         free = np.where(has, 0.0, self._chances)
