@@ -1,4 +1,4 @@
-"""FAISS product quantisation: all codes are scanned, the best items are scored exactly."""
+"""FAISS product quantisation index: scans all codes, then scores the best items exactly."""
 
 from typing import Any, ClassVar, Final, Literal
 
@@ -15,15 +15,15 @@ class PqConfig(FaissSettings):
     """Codes of 4 bits (Jégou, Douze and Schmid, 2011), scanned in registers (André, Kermarrec
     and Le Scouarnec, VLDB 2015), then re-ranking by whole vectors.
 
-    Nothing is skipped, so that recall depends on how many items are re-ranked, and neither on the
-    lengths of the vectors nor on how they cluster. Time grows with the number of items,
-    but an item is read as ``dim / sub_dim / 2`` bytes. Scores are those of the whole vectors.
-    A query of zeros finds no item.
+    Every item is scanned, so recall depends only on how many items are re-ranked, not on the
+    lengths or the clustering of the vectors. Time is linear in the number of items, but each takes
+    only ``dim / sub_dim / 2`` bytes to read. Scores are those of the whole vectors. A query of
+    zeros finds no item.
 
-    Dimensions are allocated to codes by size, so that a large dimension shares a code with a
-    small one (the allocation of Ge, He, Ke and Sun, Optimized product quantization, CVPR 2013,
-    without its rotation): large dimensions keep most of 16 values each, and small
-    ones, which hardly change the order, cost nothing to read.
+    Dimensions are allocated to codes by mean square, large ones paired with small ones (the
+    allocation of Ge, He, Ke and Sun, Optimized product quantization, CVPR 2013, without its
+    rotation): a large dimension gets most of a code's 16 values, and small ones, which hardly
+    change the order, cost nothing extra to read.
     """
 
     kind: Literal["pq"] = "pq"
@@ -31,13 +31,13 @@ class PqConfig(FaissSettings):
     sub_dim: int = Field(default=2, ge=1)
     """Dimensions that share a code."""
     scored: float = Field(default=2.5, ge=1)
-    """Items re-ranked by whole vectors, for each item searched for."""
+    """Items re-ranked by whole vectors per item searched for."""
     least_scored: int = Field(default=200, ge=1)
-    """Least number of items re-ranked."""
+    """Minimum number of re-ranked items."""
     iterations: int = Field(default=10, ge=1)
-    """Of the k-means that finds the 16 centroids of each code."""
+    """Iterations of the k-means that finds the 16 centroids of each code."""
     seed: int = Field(default=0, ge=0)
-    """Draws the first centroids."""
+    """Random seed of the initial centroids."""
 
     @property
     def structure(self) -> str:
@@ -64,15 +64,15 @@ class PqConfig(FaissSettings):
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:
-        """Re-rank ``scored`` items for each of the ``k``."""
+        """Re-rank ``scored`` items per item searched for, and at least ``least_scored``."""
         wanted = min(max(self.scored * k, self.least_scored), index.ntotal)
         return load_faiss().IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
 
 
 def _allocated(sizes: FloatArray, sub_dim: int) -> IndexArray:
-    """Dimensions in the order of their codes, ``sub_dim`` for each; -1 for none.
+    """Dimensions in code order, ``sub_dim`` per code; -1 for an empty slot.
 
-    From the largest down each code gets one, then one more in the opposite order.
+    From the largest down, each code gets one dimension, then the next in opposite order.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def _allocated(sizes: FloatArray, sub_dim: int) -> IndexArray:
 
 
 def _repeated(vectors: FloatArray) -> FloatArray:
-    """As many vectors as centroids, the last of them 0, so that they are not all one point."""
+    """As many vectors as centroids, the last one zeros, so they are never all the same point."""
     enough = np.resize(vectors, (_CENTROIDS, vectors.shape[1]))
     enough[-1] = 0
     return enough
