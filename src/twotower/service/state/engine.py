@@ -103,6 +103,6 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def deadline() -> float | None:
-    """This thread's deadline on `time.monotonic`; None for no limit."""
+    """Deadline of the calling thread on `time.monotonic`; None for no limit."""
     moment: float | None = getattr(_calls, "deadline", None)
     return moment
