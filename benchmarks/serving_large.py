@@ -105,7 +105,9 @@ def main() -> None:
 
 
 def grown(contents: BundleContents, items: int, kind: str) -> BundleContents:
-    """The contents with so many items; added ones are read in histories as a random item is."""
+    """The contents with so many items. Added ones have no factor of their own to be read by: copies
+    in the Gram matrix of the fold-in would change the vectors of all users.
+    """
     own = len(contents.items)
     source = np.concatenate(
         [np.arange(own), np.random.default_rng(1).integers(own, size=items - own)]
@@ -126,7 +128,9 @@ def grown(contents: BundleContents, items: int, kind: str) -> BundleContents:
         history_table=None
         if contents.history_table is None
         else contents.history_table[np.append(0, source + 1)],
-        factors=None if contents.factors is None else contents.factors[source],
+        factors=None
+        if contents.factors is None
+        else np.pad(contents.factors, ((0, items - own), (0, 0))),
         user_features=replace(features, item_table=features.item_table[source]),
         catalogue=catalogue,
         index=build_index(vectors, named_index(kind)),

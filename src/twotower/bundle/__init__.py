@@ -1,4 +1,4 @@
-"""The bundle: one folder that holds all that serving needs, verified when it is loaded."""
+"""Model bundle: one folder with everything that serving needs, verified on load."""
 
 from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.contents import BundleContents

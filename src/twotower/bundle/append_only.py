@@ -1,4 +1,4 @@
-"""Append-only tables: rows are added at the end while others read the rows before."""
+"""Append-only tables: rows are appended while other threads read the earlier ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from twotower.types import Array
 
 
 def roomy(shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """An array that is not filled yet, with room behind it for rows that may come.
+    """An uninitialised array of this shape, with spare capacity behind it for appended rows.
 
-    The room is of half the rows; until it is used it is no memory of the machine.
+    The spare capacity is about half the rows; it takes no physical memory until it is written.
     """
     return np.empty(_capacity(shape), dtype)[: shape[0]]
 
 
 class _Buffer:
-    """Memory that several values of `GrowingRows` share, of which the newest may write."""
+    """Memory shared by several values of `GrowingRows`; only the newest may append in place."""
 
     def __init__(self, rows: Array) -> None:
         self.rows = rows
@@ -27,7 +27,7 @@ class _Buffer:
 
     @classmethod
     def copied(cls, rows: Array, used: int) -> Self:
-        """The same rows where there is room for ``used``, and for half of them behind."""
+        """A copy of the rows, with capacity for ``used`` rows and about half as many more."""
         buffer = np.empty(_capacity((used, *rows.shape[1:])), rows.dtype)
         buffer[: len(rows)] = rows
         return cls(buffer)
@@ -35,26 +35,26 @@ class _Buffer:
 
 @dataclass(frozen=True, slots=True)
 class GrowingRows:
-    """Rows behind which more can be written, at an amortised cost of the new rows alone.
+    """An immutable table that grows by appending, at an amortised cost of the new rows alone.
 
-    A value: `with_rows` gives another one, which shares the memory if this is the newest of those
-    that share it, and else works on a copy of its own. So any value may grow, as often as wanted,
-    and none sees the rows of another; only to grow one in two threads at a time is not allowed.
+    `with_rows` returns a new table. It shares this table's memory if this is the newest table on
+    it, and otherwise works on its own copy. So any table can be grown any number of times without
+    seeing another's rows. Growing one table from two threads at once is not allowed.
     """
 
     memory: _Buffer
-    """What it shares with the values that it was grown from."""
+    """Buffer shared with the tables that this one was grown from."""
     used: int
-    """Rows of that which belong to this value."""
+    """Rows of the buffer that belong to this table."""
     writes: int = 0
-    """How often that had been written to when this value was the newest."""
+    """The buffer's write count when this table was the newest."""
 
     @classmethod
     def of(cls, rows: Array, room: bool = False) -> Self:
         """A table of these rows.
 
-        They are copied when it grows first, or now where there shall be ``room`` behind them. If
-        they are `roomy` and no other table has taken their room, the table grows into that.
+        The rows are copied when the table first grows, or now if ``room`` (spare capacity) is
+        requested. `roomy` rows whose spare capacity no other table has claimed are not copied.
         """
         if not room:
             return cls(_Buffer(rows), len(rows))
@@ -68,7 +68,7 @@ class GrowingRows:
 
     @property
     def buffer(self) -> Array:
-        """``(capacity, …)``, the rows and the room behind them."""
+        """``(capacity, …)``, the rows and the spare capacity behind them."""
         return self.memory.rows
 
     @property
@@ -77,10 +77,10 @@ class GrowingRows:
         return self.memory.rows[: self.used]
 
     def with_rows(self, more: Array, rows: Array | None = None) -> Self:
-        """The same rows and ``more`` behind them.
+        """The same rows followed by ``more``, or with ``more`` written at the ``(n,)`` ``rows``.
 
-        Or ``more`` at ``(n,)`` rows: such as are next behind the others, or rows that older values
-        which share the memory may see change.
+        ``rows`` may be the next free ones, or existing ones: older tables on the same memory may
+        see those change.
         """
         if rows is None:
             rows = np.arange(self.used, self.used + len(more))

@@ -1,4 +1,4 @@
-"""Arrays of a bundle in safetensors files, read block by block."""
+"""Reading (block by block) and writing a bundle's arrays as safetensors files."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -26,14 +26,14 @@ def read_arrays(
     with_nan: Collection[str] = (),
     pause: Pause = no_pause,
 ) -> dict[str, Array]:
-    """The arrays of a safetensors file by name, as ``dtype`` if given, `roomy`.
+    """The arrays of a safetensors file by name, `roomy`, converted to ``dtype`` if given.
 
-    `InputError` at NaN and infinity if ``finite``, but for NaN in the arrays ``with_nan``, where it
-    stands for a missing value.
+    With ``finite``, NaN or infinity raises `InputError`, except NaN in the arrays ``with_nan``,
+    where it stands for a missing value.
 
-    As `safetensors.numpy.load_file`, block by block, with a ``pause`` after each: that holds
-    Python's lock until all of the file is read, and every request would wait for a reload that
-    long.
+    Like `safetensors.numpy.load_file`, but block by block with a ``pause`` after each:
+    `load_file` holds the GIL until the whole file is read, which would block every request
+    during a reload.
     """
     arrays = {}
     with safe_open(path, "numpy") as file:
@@ -59,5 +59,5 @@ def read_arrays(
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays by name to a safetensors file."""
-    # Not `save_file`, which makes files that only their owner may read.
+    # Not `save_file`: its files are readable by their owner only.
     path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

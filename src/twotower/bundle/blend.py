@@ -17,16 +17,16 @@ from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 SIGNALS: Final = (
     "retrieval", "neighbours", "transitions", "text", "popularity", "trend", "repeats"
 )  # fmt: skip
-"""What is blended, in the order of the weights."""
+"""Signals of the weighted sum, in the order of its weights."""
 FURTHER: Final = ("long neighbours", "newest text", "towers")
-"""What the network reads beside them: neighbours of a history that is forgotten slowly, the cosine
-with the newest item's text, and what the towers add to the score of the index."""
+"""Further inputs of the network: neighbours with a slowly decaying history, the cosine with the
+newest item's text, and the towers' part of the retrieval score."""
 ALL_SIGNALS: Final = (*SIGNALS, *FURTHER)
 _OF_TEXT: Final = ("text", "newest text")
 LONG_RECENCY: Final = 0.9
 """Decay of an event's weight in ``long neighbours``."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency", "repeat_recency")
-"""Fields of `Blend` that say how a history is forgotten."""
+"""Fields of `Blend` that hold a decay over the history."""
 SIGNAL_OF: Final = {
     "recency": "neighbours",
     "transition_recency": "transitions",
@@ -34,25 +34,25 @@ SIGNAL_OF: Final = {
     "earlier": "trend",
     "repeat_recency": "repeats",
 }
-"""The signal that a field of `Blend` decides."""
+"""The signal that each of these fields of `Blend` affects."""
 _FLAGS: Final = ("by_ease", "helps")
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 _LINKS: Final = {
     "neighbours": ("indptr", "neighbours", "similarity"),
     "transitions": ("transition_indptr", "transition_items", "transition_weights"),
 }
-"""Names of `ItemLinks` in a file."""
+"""Names of the arrays of `ItemLinks` in a file."""
 AS_RETRIEVED: Final[FloatArray] = np.eye(1, len(SIGNALS), dtype=np.float32)[0]
-"""Weights that leave the first stage's order as it is."""
+"""Weights that keep the first stage's order."""
 _ARRAYS: Final = ("weights", "short_lengths", "short_weights", "text", "popularity", "trend")
 
 
 @dataclass(frozen=True)
 class ItemLinks:
-    """What leads from an item to others, and how strongly: a sparse matrix in compressed rows."""
+    """Weighted item-to-item links, as a sparse matrix in compressed rows (CSR)."""
 
     indptr: OffsetArray
-    """``(items + 1,)`` int64; item ``i`` leads to ``items[indptr[i]:indptr[i + 1]]``."""
+    """``(items + 1,)`` int64; item ``i`` links to ``items[indptr[i]:indptr[i + 1]]``."""
     items: IndexArray
     """``(links,)`` int32."""
     weights: FloatArray
@@ -60,7 +60,7 @@ class ItemLinks:
 
     @classmethod
     def none(cls, num_items: int) -> Self:
-        """No link at all."""
+        """No links."""
         return cls(
             np.zeros(num_items + 1, dtype=np.int64),
             np.empty(0, dtype=np.int32),
@@ -73,7 +73,7 @@ class ItemLinks:
         return self.indptr, self.items, self.weights
 
     def reached(self, history: IndexArray, weights: FloatArray) -> FloatArray:
-        """``(items,)`` sum of the links from the items of a history, of the given weights."""
+        """``(items,)`` sum of the links from a history's items, each times the item's weight."""
         counts = weights > _EPSILON  # smaller ones are lost in rounding beside the newest event's
         sums = np.zeros(len(self.indptr) - 1, dtype=np.float32)
         history = history[counts]
@@ -92,48 +92,48 @@ class Blend:
 
     ``retrieval`` is the first stage's score. With ``a`` the number of items that came after the
     history's item ``h``, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)` over the
-    similarities of item-kNN or EASE (which items were bought together exactly, of which a short
-    vector keeps only the outline), ``transitions`` the same over what came soon after what,
-    ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, ``popularity`` the
-    log of 1 + the item's training interactions, and ``trend`` the same of those before the request,
-    each counting less with time. Requests to a service come after the log, so that it is that of
-    the log's end. ``repeats`` is :math:`\sum_h t^a [h = c]`, how often and how lately the user
-    had the candidate itself: in logs with repeats people come back to what they know (Anderson et
-    al., *The dynamics of repeat consumption*, WWW 2014).
-    The weights are fitted on validation: see `twotower.workflow.reranking`. Where validation is
-    better by it, a small network over these signals and three `FURTHER` ones scores in their place.
-    Histories that are shorter than most in validation, as a new visitor's is, may have weights of
-    their own: what helps to tell the tastes of old customers apart may bury what most people want.
+    similarities of item-kNN or EASE (exact co-occurrence, which a short vector only approximates),
+    ``transitions`` the same over which items soon followed which, ``text`` the cosine of the
+    candidate's text and :math:`\sum_h s^a t_h`, ``popularity`` the log of 1 + the item's training
+    interactions, and ``trend`` the same over the interactions before the request, decayed by age.
+    A service's requests come after the log, so they use the trend at its end. ``repeats`` is
+    :math:`\sum_h t^a [h = c]`, how often and how recently the user had the candidate itself: in
+    logs with repeats, people return to items they know (Anderson et al., *The dynamics of repeat
+    consumption*, WWW 2014).
+    The weights are fitted on validation: see `twotower.workflow.reranking`. If validation improves,
+    a small network over these signals and the three of `FURTHER` replaces the weighted sum.
+    Histories shorter than most in validation, such as a new visitor's, may have their own weights:
+    signals that separate the tastes of established users may bury what most people want.
 
     Attributes
     ----------
     weights
-        ``(7,)`` float32, of `SIGNALS`.
+        ``(7,)`` float32, one for each of `SIGNALS`.
     recency, transition_recency, text_recency, repeat_recency
         Decay of an event's weight for each event that came after it, in ``neighbours``,
         ``transitions``, ``text`` and ``repeats``.
     neighbours, transitions
-        Links between items.
+        Item-to-item links.
     text
-        ``(items, t)`` float32 unit vectors, zero for no text.
+        ``(items, t)`` float32 unit vectors; zeros for an item without text.
     popularity
         ``(items,)`` float32.
     trend
         ``(items,)`` float32 at the end of the log; zero where the log has no times.
     by_ease
-        Whether ``neighbours`` are those of EASE. Scores do not depend on it, a refit does.
+        Whether ``neighbours`` come from EASE. A refit depends on it, scores do not.
     candidates
-        Items of the index that are re-ranked: as many as validation found to be enough.
+        Retrieved items that are re-ranked: as many as were enough on validation.
     helps
-        Whether validation was better with the second stage, by more than a standard error.
+        Whether the second stage improved validation by more than a standard error.
     network
-        Scores by all signals; None where the weighted sum does.
+        Scores by all signals; None where the weighted sum is used.
     short_lengths, short_weights
-        ``(b,)`` int32 that rise, and ``(b, 7)`` float32: a history with fewer items than a length,
-        but not than the one before, is scored by its row in place of ``weights`` and ``network``,
-        unless the row is zero.
+        ``(b,)`` ascending int32 and ``(b, 7)`` float32. A history with fewer items than
+        ``short_lengths[i]``, but not fewer than the length before it, is scored with
+        ``short_weights[i]`` instead of ``weights`` and ``network``, unless that row is zero.
     earlier
-        The trend before the end of the log, for an evaluation; a file has none.
+        Trend at times before the end of the log, for evaluation; never saved.
     """
 
     weights: FloatArray
@@ -178,7 +178,7 @@ class Blend:
 
     @property
     def num_items(self) -> int:
-        """Items that are known; later ones have no score, nor has one without an interaction."""
+        """Number of known items. Items added later get no score, nor do items without events."""
         return len(self.popularity)
 
     def scores(
@@ -191,7 +191,7 @@ class Blend:
         """See `twotower.bundle.reranker.Reranker.scores`."""
         known = (items >= 0) & (items < self.num_items)
         rows = np.where(known, items, 0)
-        known &= self.popularity[rows] > 0  # all signals but the text's would say 'the worst'
+        known &= self.popularity[rows] > 0  # every signal but the text would rank it last
         scores = np.empty(items.shape, dtype=np.float32)
         used = self.used
         for row, moment in enumerate(self.earlier.moments(queries)):
@@ -204,22 +204,22 @@ class Blend:
 
     @property
     def reads_towers(self) -> bool:
-        """Whether a network reads them; the weighted sum does not."""
+        """Whether the network reads the towers' scores; the weighted sum never does."""
         return bool(self.used[-1])
 
     @cached_property
     def used(self) -> Array:
-        """``(10,)`` whether each of `ALL_SIGNALS` counts; those that do not take no time."""
+        """``(10,)`` which of `ALL_SIGNALS` affect the score; the others are not computed."""
         none = np.zeros(len(FURTHER), dtype=np.bool_)
         counts = np.append(self.weights != 0, none)
         if self.network is not None:
             counts = self.network.reads[:-1]
         counts |= np.append((self.short_weights != 0).any(axis=0), none)
-        counts[0] = True  # it is given
+        counts[0] = True  # the retrieval score is given
         return counts
 
     def combined(self, signals: FloatArray, length: int) -> FloatArray:
-        """``(candidates,)`` scores by `ALL_SIGNALS` and the number of items in the history."""
+        """``(candidates,)`` scores from `ALL_SIGNALS` and the number of items in the history."""
         band = int(np.searchsorted(self.short_lengths, length, side="right"))
         weights = self.weights
         if band < len(self.short_lengths) and self.short_weights[band].any():
@@ -238,10 +238,10 @@ class Blend:
         moment: int | None = None,
         wanted: Array | None = None,
     ) -> FloatArray:
-        """``(candidates, 10)`` of `ALL_SIGNALS` for the candidates of a query.
+        """``(candidates, 10)`` values of `ALL_SIGNALS` for a query's candidates.
 
-        ``moment`` is in seconds since 1970; None is the end of the log. ``wanted``, ``(10,)``, says
-        which are computed, the others are 0; None for all.
+        ``moment`` is in seconds since 1970; None is the end of the log. ``wanted``, ``(10,)``,
+        marks the signals to compute, None for all; the others are 0.
         """
         found = np.zeros((len(items), len(ALL_SIGNALS)), dtype=np.float32)
         found[:, 0], found[:, -1] = retrieval, towers
@@ -257,7 +257,7 @@ class Blend:
     def signal(
         self, name: str, history: IndexArray, items: Array, moment: int | None = None
     ) -> FloatArray:
-        """``(candidates,)`` one of `ALL_SIGNALS` but the first and the last, see `signals`."""
+        """``(candidates,)`` one of `ALL_SIGNALS`, except the first and the last: see `signals`."""
         ((_, values),) = self._computed([name], history, items, moment)
         return values
 
@@ -278,7 +278,7 @@ class Blend:
                 yield name, self._signal(name, history, age, items, moment)
 
     def _wanted_text(self, history: IndexArray, age: Array) -> FloatArray:
-        """``(t,)`` unit vector of a history's texts."""
+        """``(t,)`` unit vector: the normalised, decayed sum of a history's text vectors."""
         wanted: FloatArray = np.power(self.text_recency, age, dtype="f4") @ self.text[history]
         return wanted / max(float(np.linalg.norm(wanted)), 1e-6)
 
@@ -302,7 +302,7 @@ class Blend:
         return links.reached(history, np.power(recency, age, dtype=np.float32))[items]
 
     def at_end_of_log(self) -> Self:
-        """The same for requests after the log alone, as a file has it."""
+        """The same without the earlier trend, as it is saved: for requests after the log only."""
         return replace(self, earlier=Trend.none())
 
     def to_arrays(self) -> dict[str, Array]:
@@ -318,7 +318,7 @@ class Blend:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Self:
-        """The inverse of `to_arrays`; `with_all_signals` makes it read earlier files too."""
+        """The inverse of `to_arrays`; apply `with_all_signals` first to files of older releases."""
         fields: dict[str, Any] = {name: float(arrays[name][0]) for name in RECENCIES}
         for name, parts in _LINKS.items():
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
@@ -329,7 +329,7 @@ class Blend:
 
 
 def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
-    """The arrays of a blend, with nothing for the signals that its release did not have."""
+    """A blend's arrays, with neutral values for signals that its release did not have yet."""
     given, weights = dict(arrays), arrays["weights"]
     if "transition_indptr" not in given:
         none = ItemLinks.none(len(given["popularity"])).arrays

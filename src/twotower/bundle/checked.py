@@ -1,4 +1,4 @@
-"""Checks of a bundle's files: readable, of the right shape, in order."""
+"""Bundle file checks: readable, of the right type and shape, consistent."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,22 +16,22 @@ from twotower.errors import ArtefactError, InputError
 from twotower.types import Array
 
 Layout: TypeAlias = tuple[str, tuple[int | None, ...]]
-"""NumPy types, such as ``int32 or int64``, and lengths of the axes, None where any will do."""
+"""NumPy types, such as ``int32 or int64``, and axis lengths; None accepts any length."""
 WHOLE: Final = "int32 or int64"
 FRACTIONS: Final = "float32 or float64"
 TABLE: Final[Layout] = ("float32", (None, None))
-"""What most tables are."""
+"""Layout of most tables."""
 _PANIC: Final = "PanicException"
-"""What Python gets of a panic of a library in Rust; it is no `Exception`."""
+"""How a Rust library's panic appears in Python; it is not an `Exception`."""
 _LONGEST: Final = 300
 
 
 @contextmanager
 def reading(path: Path | str, failure: str = "cannot be read") -> Iterator[None]:
-    """Turn any error with a file of a bundle into an `ArtefactError` of one line that names it.
+    """Turn any error while reading a bundle file into a one-line `ArtefactError` naming the file.
 
-    Errors of its libraries share no narrower class: broken JSON, nesting that is too deep, a shape
-    for which there is no memory, a panic.
+    The libraries' errors share no narrower class: broken JSON, too deep nesting, a shape too large
+    for memory, a panic.
     """
     try:
         yield
@@ -53,7 +53,7 @@ def checked_arrays(
     pause: Pause = no_pause,
     **optional: Layout,
 ) -> dict[str, Array]:
-    """The arrays of a bundle's file, finite and of the layouts; see `read_arrays`."""
+    """The arrays of a bundle file, checked to be finite and of these layouts: see `read_arrays`."""
     arrays = read_arrays(path, dtype, finite=True, with_nan=with_nan, pause=pause)
     check_layout(arrays, required, **optional)
     return arrays
@@ -62,7 +62,7 @@ def checked_arrays(
 def check_layout(
     arrays: Mapping[str, Array], required: Mapping[str, Layout], **optional: Layout
 ) -> None:
-    """`InputError` at the first array that is missing, or of another type or shape."""
+    """`InputError` at the first array that is missing or has the wrong type or shape."""
     for name, (kind, shape) in {**required, **optional}.items():
         if name not in arrays:
             if name in required:
@@ -80,7 +80,7 @@ def check_layout(
 
 
 def check_rows(indptr: Array, entries: int) -> None:
-    """`InputError` unless ``indptr`` bounds rows that follow each other and hold all entries."""
+    """`InputError` unless ``indptr`` bounds contiguous rows that cover all entries."""
     if not len(indptr) or indptr[0] != 0 or indptr[-1] != entries or (np.diff(indptr) < 0).any():
         raise InputError(
             f"indptr must rise from 0 to the number of entries {entries}, got "
@@ -90,7 +90,7 @@ def check_rows(indptr: Array, entries: int) -> None:
 
 
 def check_places(places: Array, size: int, name: str) -> None:
-    """`InputError` unless all places are from 0 to ``size - 1``."""
+    """`InputError` unless all ``places`` (positions) are from 0 to ``size - 1``."""
     if len(places) and not 0 <= places.min() <= places.max() < size:
         raise InputError(
             f"{name} must be from 0 to {size - 1}, got {places.min()} to {places.max()}"
@@ -98,13 +98,13 @@ def check_places(places: Array, size: int, name: str) -> None:
 
 
 def check_ids(ids: pl.Series) -> None:
-    """`InputError` unless all ids are text and differ."""
+    """`InputError` unless the ids are text, unique and never null."""
     if len(ids) and (ids.dtype != pl.String or ids.null_count() or ids.n_unique() != len(ids)):
         raise InputError(f"{ids.name} must be text, unique and never null")
 
 
 def check_catalogue(catalogue: pl.DataFrame) -> None:
-    """`InputError` where ids, titles, prices or categories are not what serving reads."""
+    """`InputError` if ids, titles, prices or categories have a type that serving cannot read."""
     check_ids(catalogue[columns.ITEM_ID])
     for name, kind in catalogue.schema.items():
         unknown = kind == pl.Null

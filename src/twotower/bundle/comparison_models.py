@@ -1,4 +1,4 @@
-"""Comparison models of a bundle: vectors of other models, which the demo shows beside it."""
+"""Comparison models of a bundle: vectors of baseline models that the demo shows beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class ComparisonModel:
     item_vectors: Array
     """``(items, d)``."""
     user_vectors: Array
-    """``(users, d)``, made of each user's whole history."""
+    """``(users, d)``, from each user's whole history."""
     earlier_vectors: Array
-    """``(users, d)``, made of each user's history without its newest event, to show what the model
-    recommends when that is hidden from it."""
+    """``(users, d)``, from each user's history without its newest event, to show what the model
+    recommends when that event is held out."""
 
     def scores(self, user: int, *, earlier: bool) -> FloatArray:
         """``(items,)`` for a user index, with or without the newest event."""
@@ -32,7 +32,7 @@ class ComparisonModel:
         return scores
 
     def check(self, name: str, users: int, items: int) -> None:
-        """`InputError` where the vectors are not those of so many users and items."""
+        """`InputError` unless the vectors have one dimension and these numbers of rows."""
         dim = self.item_vectors.shape[1]
         wanted = {"item_vectors": items, "user_vectors": users, "earlier_vectors": users}
         for field, rows in wanted.items():
@@ -44,10 +44,10 @@ class ComparisonModel:
 
 
 def to_arrays(models: Mapping[str, ComparisonModel]) -> dict[str, Array]:
-    """Models by name as float16 arrays by ``name/field``, for a safetensors file.
+    """Models by name as float16 arrays keyed ``name/field``, for a safetensors file.
 
-    ``earlier_vectors`` are left out where the newest event makes no difference, as in MF, whose
-    users have a vector of their own.
+    ``earlier_vectors`` are left out if they equal ``user_vectors``, as in MF, which learns one
+    vector per user.
     """
     arrays: dict[str, Array] = {}
     for name, model in models.items():
@@ -59,9 +59,9 @@ def to_arrays(models: Mapping[str, ComparisonModel]) -> dict[str, Array]:
 
 
 def from_arrays(arrays: Mapping[str, Array]) -> dict[str, ComparisonModel]:
-    """The inverse of `to_arrays`, but for the digits; names come in alphabetical order.
+    """The inverse of `to_arrays`, up to float16 rounding; models in alphabetical order.
 
-    `KeyError` or `TypeError` where a model lacks a field, or has an unknown one.
+    `KeyError` or `TypeError` if a model lacks a field or has an unknown one.
     """
     fields: dict[str, dict[str, Array]] = {}
     for key in sorted(arrays):

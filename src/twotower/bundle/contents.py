@@ -1,4 +1,4 @@
-"""Contents of a bundle in memory, checked to fit together."""
+"""Bundle contents in memory, checked for consistency."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,49 +24,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """Everything that serving reads. Row ``i`` is user or item index ``i`` unless said."""
+    """Everything that serving reads. Row ``i`` is user or item index ``i`` unless noted."""
 
     info: ModelInfo
-    """What the model is."""
+    """Description of the model."""
     user_tower: bytes
     """ONNX model, see `twotower.inference.user_tower.UserTower`."""
     user_table: FloatArray
     """``(users + 1, id_dim)`` float32; row 0 is the learned unknown user, row ``i + 1`` user index
     ``i``."""
     history_table: FloatArray | None
-    """``(items + 1, h)`` float32, what the user tower reads of an item in a history; row 0 is
-    padding. None where it reads no history."""
+    """``(items + 1, h)`` float32, the user tower's input for an item in a history; row 0 is
+    padding. None if the user tower reads no history."""
     user_features: UserFeatures
     """Fitted user features."""
     item_vectors: FloatArray
-    """``(items, embedding_dim)`` float32: outputs of the item tower, and behind them factors where
+    """``(items, embedding_dim)`` float32: outputs of the item tower, followed by the factors if
     the model has a least-squares part."""
     users: IdMap
     """External user ids."""
     catalogue: pl.DataFrame
-    """One row per item: at least the item id and the title, and the columns to show."""
+    """One row per item: item id, title and any columns to show."""
     histories: Histories
-    """One row per user: all that is known of them, oldest first."""
+    """One row per user: all of their known events, oldest first."""
     index: ItemIndex
     """Index of ``item_vectors``."""
     factors: FloatArray | None = None
-    """``(items, f)`` float32, what a history is folded in with, or None where the vectors have no
+    """``(items, f)`` float32, the factors used to fold in a history; None if the vectors have no
     least-squares part."""
     reranker: RerankVectors | Blend | None = None
     """The second stage, or None."""
     new_items: NewItems | None = None
-    """What encodes items and texts that training never saw, or None."""
+    """Item tower and text encoder for cold-start items and unseen texts, or None."""
     index_choice: IndexChoice | None = None
-    """What was measured to choose the index, or None where it was given."""
+    """Measurements behind the choice of the index; None if the index was given."""
     declared: "DeclaredColumns | None" = None
     """Declared columns of items, users and events, or None."""
     returned: Histories | None = None
-    """One row per user: items that are not recommended to them again, such as what they returned;
-    None where the log has no such events."""
+    """One row per user: items not to recommend to them again, such as returned ones; None if the
+    log has no such events."""
 
     @property
     def reranks(self) -> bool:
-        """Whether requests that do not say so are re-ranked: where validation is better for it."""
+        """Whether requests are re-ranked by default: only if re-ranking improved validation."""
         return isinstance(self.reranker, Blend) and self.reranker.helps
 
     def __post_init__(self) -> None:
@@ -136,13 +136,13 @@ class BundleContents:
 
     @property
     def tower_dim(self) -> int:
-        """Columns of the vectors that the towers make; least-squares factors stand behind."""
+        """Number of leading vector columns from the towers; least-squares factors follow them."""
         fold_in = self.info.fold_in
         return int(self.item_vectors.shape[1]) - (0 if fold_in is None else fold_in.dim)
 
     @cached_property
     def event_counts(self) -> OffsetArray:
-        """``(items,)`` int64 events of each item in the histories."""
+        """``(items,)`` int64 number of events of each item in the histories."""
         counts: OffsetArray = np.bincount(self.histories.items, minlength=self.catalogue.height)
         return counts
 

@@ -1,4 +1,4 @@
-"""Declared columns of a bundle: schema, values of items, encoders, encoded users, contexts."""
+"""Declared columns of a bundle: schema, item values, encoders, encoded users, contexts."""
 
 import json
 from dataclasses import dataclass, field
@@ -26,27 +26,28 @@ CONTEXTS: Final = "contexts.parquet"
 
 @dataclass(frozen=True)
 class DeclaredColumns:
-    """The declared columns of a data set as serving needs them."""
+    """The declared columns of a data set, in the form that serving needs."""
 
     schema: Schema
-    """What was declared."""
+    """The declaration."""
     items: pl.DataFrame
     """Row ``i`` holds the declared columns of item ``i``."""
     item_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     user_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
-    """What encodes them for the towers; empty where these read none."""
+    """Encoders of these columns for the towers; empty if the tower reads none."""
     users: Encoded | None = None
-    """``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
+    """``(users + 1,)`` encoded rows, row 0 for a user with no known columns; None if the user
     tower reads no columns."""
     regression: AttributeRegression | None = None
-    """Vectors of users without a history, by their columns; None exactly where ``users`` is."""
+    """Predicts the vector of a user without a history from their columns; None exactly where
+    ``users`` is."""
     user_values: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """Row ``u`` holds the declared columns of user ``u``, for the next training."""
+    """Row ``u`` holds the declared columns of user ``u``, for retraining."""
     context_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
-    """What encodes the context of a request; empty where the user tower reads none."""
+    """Encoders of a request's context; empty if the user tower reads none."""
     contexts: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """The distinct rows of the log's declared columns, for the next training too: the histories say
-    which one an event has."""
+    """The distinct rows of the log's declared columns, for retraining; `Histories.contexts` says
+    which row an event has."""
 
     def __post_init__(self) -> None:
         for side, encoders in (
@@ -70,7 +71,7 @@ class DeclaredColumns:
             raise InputError("users and regression must be there exactly with encoders of users")
 
     def check(self, users: int, items: int, contexts: IndexArray | None) -> None:
-        """`InputError` unless there is a row for each user, item and context of an event."""
+        """`InputError` unless every user, item and event context has a row."""
         if self.schema.events:
             rows = self.contexts.height
             if (
@@ -89,7 +90,7 @@ class DeclaredColumns:
 
 
 def save_declared(folder: Path, declared: DeclaredColumns) -> None:
-    """Write the files of declared columns into a bundle's folder."""
+    """Write the declared columns into a bundle's folder."""
     about = {
         "schema": declared.schema.model_dump(mode="json", exclude_unset=True),
         "items": json.loads(declared.item_encoders.to_json()),

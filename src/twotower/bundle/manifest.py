@@ -1,4 +1,4 @@
-"""The bundle's manifest: what the model is, and the size and sha256 of every file."""
+"""Bundle manifest: description of the model, and the size and sha256 of every file."""
 
 import hashlib
 import json
@@ -21,25 +21,25 @@ from twotower.factors.fold_in import FoldInInfo
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
 SCHEMA_FILE: Final = "schema.json"
-"""Of bundles with declared columns, and of no others."""
+"""Present only in bundles with declared columns."""
 MOST_HISTORY: Final = 10_000
-"""Items of a history that a tower may ask for; a request would need the memory for all of them."""
+"""Longest history that a tower may read; every request needs memory for all of it."""
 _AGAIN: Final = "save the bundle again, or copy it again whole"
 
 FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
-"""A plain name: a manifest must not lead out of its folder."""
+"""A plain name, so that a manifest cannot point outside its folder."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class EpochInfo(Config):
-    """One epoch of a training."""
+    """One training epoch."""
 
     loss: float
     """Mean over its batches."""
     seconds: float = Field(ge=0)
-    """Of its steps; validation does not count."""
+    """Duration of its steps, without validation."""
     validation: float | None = None
-    """NDCG@10 of the towers on the validation part; None where it was not measured."""
+    """NDCG@10 of the towers on the validation part; None if not measured."""
 
 
 class TrainingInfo(Config):
@@ -47,42 +47,43 @@ class TrainingInfo(Config):
 
     epochs: tuple[EpochInfo, ...]
     best: int | None = Field(None, ge=0)
-    """Place in `epochs` of the best validation, whose weights were kept; None without one."""
+    """Position in `epochs` of the best validation, whose weights were kept; None without
+    validation."""
     ended: Literal["validation", "time", "epochs"]
-    """Why it ended: validation rose no more, the time was over, or all epochs were done."""
+    """Why training ended: validation stopped improving, time ran out, or all epochs were done."""
 
 
 class ModelInfo(Config):
-    """What a model is and where it comes from."""
+    """Description and provenance of a model."""
 
     model: str = Field(min_length=1)
-    """Short name, as results files use it: ``v9``."""
+    """Short name, as used in results files: ``v9``."""
     config: dict[str, Any]
     """The configuration that the model was trained with."""
     dataset: str
     """Name of the data set."""
     dataset_fingerprint: str
-    """sha256 of the data set: which ids and interactions the model was trained on."""
+    """sha256 of the ids and interactions that the model was trained on."""
     fitted_on: Literal["train", "all"] = "train"
-    """``all`` where the bundle holds a refit on all interactions; ``metrics`` are then those of
-    the model that was evaluated, which was fitted on the training part."""
+    """``all`` if the bundle holds a refit on all interactions; ``metrics`` are then those of the
+    evaluated model, which was fitted on the training part."""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """What was measured before export: ``{"NDCG@10": 0.05}``."""
+    """Metrics measured before export: ``{"NDCG@10": 0.05}``."""
     training: TrainingInfo | None = None
-    """Of the model that was evaluated; None in bundles of earlier releases."""
+    """Training of the evaluated model; None in bundles of earlier releases."""
     text_encoder: str | None = None
-    """Name of the encoder behind the item texts, or None where the model reads no text."""
+    """Name of the encoder of the item texts; None if the model reads no text."""
     history_length: int = Field(ge=0, le=MOST_HISTORY)
-    """Newest items of a history that the user tower reads; 0 where it reads none."""
+    """How many of a history's newest items the user tower reads; 0 if it reads no history."""
     events: EventRules | None = None
-    """What the kinds of events are worth, where that was declared: the service reads by it."""
+    """Declared weights of the kinds of events, which the service applies; None if not declared."""
     rating_scale: tuple[float, float] | None = None
-    """Lowest and highest rating that `prepare` was set to take; None where any will do."""
+    """Lowest and highest rating that `prepare` was set to accept; None for any."""
     repeats: bool = False
-    """Whether users come back to items in the log, as where repeats were kept: items of the
-    history are then recommended too, unless a request says otherwise."""
+    """Whether users return to items in the log, as when repeats were kept: items of the history
+    are then recommended too, unless a request says otherwise."""
     fold_in: FoldInInfo | None = None
-    """The part of the vectors that is no tower's, or None where there is none."""
+    """The least-squares (fold-in) part of the vectors, or None."""
 
 
 class FileEntry(Config):
@@ -93,24 +94,24 @@ class FileEntry(Config):
 
 
 class Manifest(Config):
-    """Everything that `verify` compares a bundle with."""
+    """Everything that `verify` checks a bundle against."""
 
     schema_version: int
     model_version: str
-    """Model name and the first digits of a hash of all content: equal content, equal version."""
+    """Model name and the first digits of a content hash: equal content, equal version."""
     created: datetime
     info: ModelInfo
     embedding_dim: int = Field(ge=1)
     files: dict[FileName, FileEntry]
 
     def entry(self, folder: Path, name: str) -> FileEntry:
-        """What the manifest says of a file; `ArtefactError` where that is nothing."""
+        """The manifest's entry for a file; `ArtefactError` if it has none."""
         if name not in self.files:
             raise ArtefactError(f"{folder / MANIFEST_FILE} does not list {name}; {_AGAIN}")
         return self.files[name]
 
     def check(self, folder: Path, name: str, pause: Pause = no_pause) -> None:
-        """`ArtefactError` where the file is missing or is not the one that was saved."""
+        """`ArtefactError` if the file is missing or is not the one that was saved."""
         path, entry = folder / name, self.entry(folder, name)
         if not path.is_file():
             raise ArtefactError(f"{path} is missing; {_AGAIN}")
@@ -130,13 +131,13 @@ class Manifest(Config):
 
 
 def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifest:
-    """Describe every file now in ``folder``, and seal the description with its own sha256."""
+    """List every file now in ``folder``, and seal the manifest with its own sha256."""
     files = {
         path.name: FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
         for path in sorted(folder.iterdir())
     }
     digests = {name: entry.sha256 for name, entry in files.items()}
-    # How long a training took is no content.
+    # Training info, such as its duration, is not content.
     content = _digest(
         {"info": info.model_dump(mode="json", exclude={"training"}), "files": digests}
     )
@@ -155,11 +156,11 @@ def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifes
 
 
 def verify(folder: Path, required: Iterable[str], pause: Pause = no_pause) -> Manifest:
-    """The manifest of a bundle of which every file is present and as it was saved.
+    """Check that every file of a bundle is present and as it was saved; return the manifest.
 
-    `ArtefactError` names the first file that is missing, truncated, corrupt or of another bundle,
-    or the manifest where it is that itself, or of another schema version. A file that the manifest
-    does not list is never read, and no error.
+    `ArtefactError` names the first file that is missing, truncated, corrupt or from another bundle;
+    that may be the manifest itself, also if it has another schema version. A file that the manifest
+    does not list is never read and is no error.
     """
     manifest = _read_manifest(folder)
     for name in sorted({*required, *manifest.files}):

@@ -1,4 +1,4 @@
-"""Network of the second stage: a small MLP over its signals (NumPy)."""
+"""Re-ranking network: a small MLP over the second stage's signals (NumPy)."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -13,16 +13,16 @@ from twotower.types import Array, FloatArray
 class Network:
     r"""Scores a candidate by its signals and the length of the history.
 
-    A weighted sum cannot say that similarity of titles matters less where there are strong links,
-    or less for a long history. With ``x`` the ``k`` signals and the log of 1 + the number of items
-    in the history, each cut to the range that it had when the network was fitted and
-    standardised, the score is :math:`w^\top x + v^\top \rho(B \rho(A x + a) + b)`, where
-    :math:`\rho` is the positive part. It is fitted by `twotower.workflow.reranking_network`.
+    A weighted sum cannot express that title similarity matters less where there are strong links,
+    or for a long history. Let ``x`` be the ``k`` signals and the log of 1 + the number of items in
+    the history, each clipped to its range at fitting time and standardised. The score is
+    :math:`w^\top x + v^\top \rho(B \rho(A x + a) + b)`, where :math:`\rho` is the positive part
+    (ReLU). It is fitted by `twotower.workflow.reranking_network`.
     """
 
     low: FloatArray
     high: FloatArray
-    """``(k + 1,)`` float32, the ranges. Equal where an input says nothing, which is not read."""
+    """``(k + 1,)`` float32, the ranges. Where they are equal, the input is constant and unused."""
     center: FloatArray
     spread: FloatArray
     """``(k + 1,)`` float32 means and standard deviations."""
@@ -53,11 +53,11 @@ class Network:
 
     @property
     def reads(self) -> Array:
-        """``(k + 1,)`` whether an input is read."""
+        """``(k + 1,)`` whether each input is used."""
         return self.low < self.high
 
     def standardised(self, signals: FloatArray, length: int) -> FloatArray:
-        """``(candidates, k + 1)`` inputs of ``(candidates, k)`` signals."""
+        """``(candidates, k + 1)`` standardised inputs from ``(candidates, k)`` signals."""
         inputs = np.empty((len(signals), len(self.low)), dtype=np.float32)
         inputs[:, :-1] = signals
         inputs[:, -1] = np.log1p(length)
@@ -67,7 +67,7 @@ class Network:
         return inputs
 
     def scores(self, signals: FloatArray, length: int) -> FloatArray:
-        """``(candidates,)`` float32 of ``(candidates, k)`` signals and a history's length."""
+        """``(candidates,)`` float32 from ``(candidates, k)`` signals and the history's length."""
         inputs = self.standardised(signals, length)
         hidden: FloatArray = inputs @ self.first
         hidden += self.first_bias

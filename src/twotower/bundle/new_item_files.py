@@ -1,4 +1,4 @@
-"""Files of a bundle's item tower and text encoder: saving and loading."""
+"""Saving and loading of a bundle's item tower and text encoder."""
 
 import json
 import math
@@ -35,7 +35,7 @@ _ITEM_ENCODER: Final[dict[str, Layout]] = {
 
 
 def save_new_items(folder: Path, new: NewItems) -> None:
-    """Write the files of new items into a bundle's folder."""
+    """Write the item tower, its inputs and the text encoder into a bundle's folder."""
     (folder / ITEM_TOWER).write_bytes(new.tower)
     arrays: dict[str, Array] = {
         "unknown_id": new.unknown_id,
@@ -65,9 +65,9 @@ def save_new_items(folder: Path, new: NewItems) -> None:
 
 
 def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> NewItems | None:
-    """Read what `save_new_items` wrote; None where the bundle holds nothing for new items.
+    """Read what `save_new_items` wrote; None if the bundle holds no item tower.
 
-    The files that the manifest lists were verified before.
+    Expects the files that the manifest lists to be verified already.
     """
     if ITEM_TOWER not in manifest.files:
         return None

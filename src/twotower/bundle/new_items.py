@@ -1,4 +1,4 @@
-"""Item tower and text encoder of a bundle, for items and texts that training never saw."""
+"""Item tower and text encoder of a bundle, for cold-start items and unseen texts."""
 
 from dataclasses import dataclass, field, replace
 
@@ -15,8 +15,8 @@ class TextModel:
     """A sentence encoder for onnxruntime."""
 
     name: str
-    """Names the encoder and its weights: equal names give equal vectors."""
-    onnx: bytes = field(hash=False)  # of 23 MB a hash takes longer than to compare them
+    """Identifies the encoder and its weights: equal names give equal vectors."""
+    onnx: bytes = field(hash=False)  # hashing 23 MB takes longer than comparing them
     """Inputs ``ids`` and ``mask`` (B, L) int64; output ``vector`` (B, t), unit vectors."""
     tokenizer: bytes
     """A ``tokenizer.json`` of the tokenizers library."""
@@ -24,36 +24,36 @@ class TextModel:
 
 @dataclass(frozen=True)
 class NewItems:
-    """The item tower and what it reads."""
+    """The item tower and its inputs."""
 
     tower: bytes
-    """ONNX model; inputs ``item`` (B, id_dim), ``text`` (B, t), ``image`` (B, m), ``features``
-    (B, 15) and ``release`` (B, RELEASE_WAVES), those that it reads; output ``vector`` (B, d). A new
-    item has no image vector: its image is zeros, which the tower has learned to read as none."""
+    """ONNX model; reads some or all of the inputs ``item`` (B, id_dim), ``text`` (B, t), ``image``
+    (B, m), ``features`` (B, 15) and ``release`` (B, RELEASE_WAVES); output ``vector`` (B, d). A new
+    item's image vector is zeros, which the tower has learned to read as no image."""
     unknown_id: FloatArray
-    """``(id_dim,)`` the learned row of the unknown id."""
+    """``(id_dim,)`` the learned embedding of the unknown id."""
     features: ItemFeatures
     """The fitted statistics; its ``values`` are empty."""
     releases: ReleaseOrder = field(default_factory=lambda: ReleaseOrder(np.zeros(0)))
-    """When the items came out that training knows."""
+    """Release times of the training items."""
     text_fields: TextFields = "title"
-    """What an item's text is."""
+    """Fields that an item's text is made from."""
     history_projection: FloatArray | None = None
-    """``(t, h)`` from an item's text to what the user tower reads of it, or None."""
+    """``(t, h)`` from an item's text vector to its row in the history table, or None."""
     history_is_vector: bool = False
-    """Whether what the user tower reads of an item is the item tower's vector of it."""
+    """Whether an item's row in the history table is its vector from the item tower."""
     vector_projection: FloatArray | None = None
-    """``(d, k)`` from the item tower's vector to what stands in the index, or None where it is that
-    itself."""
+    """``(d, k)`` from the item tower's vector to the vector in the index; None if they are the
+    same."""
     text: FloatArray | None = None
     """``(items, t)`` text vectors of the bundle's items, for search, or None."""
     text_model: TextModel | None = None
-    """The encoder where it is one that needs weights, or None."""
+    """The text encoder if it needs weights, or None."""
     vector_scale: float = 1.0
-    """What the vector of a new item is multiplied by where the model has no factors; see
-    `twotower.bundle.manifest.FoldInInfo` where it has."""
+    """Factor on a new item's vector if the model has no factors; if it has, see
+    `twotower.bundle.manifest.FoldInInfo`."""
     bars: ListBars | None = None
-    """What bounds how often a new item is recommended, or None."""
+    """Bounds on how often a new item is recommended, or None."""
 
     def __post_init__(self) -> None:
         if len(self.features.values):

@@ -1,4 +1,4 @@
-"""Re-rankers, the second stage: score the candidates of the index by another model."""
+"""Re-rankers: the second stage, which scores retrieved candidates by another model."""
 
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,12 +15,12 @@ class Reranker(Protocol):
 
     @property
     def candidates(self) -> int:
-        """Items of the index that it is given, unless a request says otherwise."""
+        """How many retrieved items it re-ranks by default."""
         ...
 
     @property
     def reads_towers(self) -> bool:
-        """Whether the towers' part of the scores counts; else anything of its shape will do."""
+        """Whether `scores` uses ``towers``; if not, any array of that shape will do."""
         ...
 
     def scores(
@@ -32,25 +32,25 @@ class Reranker(Protocol):
     ) -> FloatArray:
         """``(queries, candidates)`` float32 for item indices of that shape; higher is better.
 
-        ``retrieval`` has the first stage's scores of the same shape, ``towers`` the towers' part of
-        them.
+        ``retrieval`` holds the first stage's scores in the same shape, ``towers`` the towers' part
+        of them.
 
-        Where the item is -1 (padding) the score is ``-inf``; where the re-ranker knows nothing of
-        the item, which is new, it is NaN: see `placed`.
+        The score of item -1 (padding) is ``-inf``; that of an item unknown to the re-ranker (a
+        cold-start item) is NaN: see `placed`.
         """
         ...
 
 
 MOST_CANDIDATES: Final = 1000
-"""Items that a second stage is given where nothing says that fewer are enough."""
+"""Candidates of a second stage unless fewer were found to be enough."""
 
 
 def placed(scores: FloatArray) -> FloatArray:
-    """Fill in the missing scores of one query's candidates, best first, by their place.
+    """Fill in NaN scores of one query's candidates by their position in the first stage's list.
 
-    A candidate with so many known ones before it in the first stage's list has as many before it by
-    the second stage: new items are shown as often as without it. ``(candidates,)`` scores are NaN
-    where unknown.
+    ``scores`` is ``(candidates,)`` in first-stage order, best first, NaN where unknown. An unknown
+    candidate keeps the number of known ones ahead of it, so cold-start items are shown as often as
+    without the second stage.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def placed(scores: FloatArray) -> FloatArray:
 class RerankVectors:
     """Re-ranks by inner products of vectors such as LightGCN's (He et al., 2020).
 
-    A user without a vector gets the mean of the vectors of the items in the history.
+    A user without a vector gets the mean vector of the items in their history.
     """
 
     user_vectors: FloatArray
@@ -100,7 +100,7 @@ class RerankVectors:
 
     @property
     def reads_towers(self) -> bool:
-        """They are not read."""
+        """See `Reranker.reads_towers`; the towers' scores are not used."""
         return False
 
     def scores(

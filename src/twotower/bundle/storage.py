@@ -1,4 +1,4 @@
-"""Saving and loading of bundles: files, checks, and folder names. See ``docs/bundle.md``."""
+"""Bundle storage: saving, loading, checks and folder names. See ``docs/bundle.md``."""
 
 import re
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ REQUIRED: Final = (
 )  # fmt: skip
 
 _EVENTS: Final = ("indptr", "items", "ratings", "timestamps", "weights", "kinds", "contexts")
-"""Arrays of `Histories`, as the file names them."""
+"""Arrays of `Histories`, by their names in the file."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _BOUNDS: Final[Layout] = (WHOLE, (None,))
 _NUMBER: Final = f"{WHOLE} or {FRACTIONS}"
@@ -73,20 +73,20 @@ _USER_FEATURES: Final[dict[str, Layout]] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: where it was read from, what it is, and what serving reads."""
+    """A verified bundle: its folder, its manifest and the contents that serving reads."""
 
     folder: Path
     manifest: Manifest
     contents: BundleContents
 
     def weights(self) -> dict[str, Array]:
-        """Trained weights of both towers, read (and verified) only when asked for."""
+        """Trained weights of both towers, read (and verified) on each call."""
         self.manifest.check(self.folder, TOWERS)
         with reading(self.folder / TOWERS):
             return read_arrays(self.folder / TOWERS)
 
     def comparison_models(self) -> dict[str, ComparisonModel]:
-        """Other models by name, read (and verified) only when asked for; empty without any."""
+        """Comparison models by name, read (and verified) on each call; may be empty."""
         if COMPARISON_MODELS not in self.manifest.files:
             return {}
         self.manifest.check(self.folder, COMPARISON_MODELS)
@@ -103,14 +103,14 @@ def save_bundle(
     weights: Mapping[str, Array],
     comparison_models: Mapping[str, ComparisonModel] | None = None,
 ) -> Manifest:
-    """Write a bundle to ``folder``, all or nothing; an older one there is replaced.
+    """Write a bundle to ``folder`` atomically, replacing an older one there.
 
     Parameters
     ----------
     weights
         Trained weights of both towers, by name, for further training.
     comparison_models
-        Other models by name, for the demo to compare with; their rows are those of ``contents``.
+        Other models by name, for comparison in the demo; with the same rows as ``contents``.
     """
     tables = {"user_table": contents.user_table}
     if contents.history_table is not None:
@@ -150,15 +150,15 @@ def save_bundle(
 
 
 def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
-    """Read a bundle, after every file's size and sha256 were found right.
+    """Read a bundle after verifying the size and sha256 of every file.
 
-    ``pause`` is called every few milliseconds of the work: a `Throttle` beside requests.
+    ``pause`` is called every few milliseconds; pass a `Throttle` to load while serving requests.
 
     Raises
     ------
     ArtefactError
-        Naming the file that is missing, truncated, corrupt, from another bundle, of another
-        schema version, or does not fit the others.
+        Names the file that is missing, truncated, corrupt, from another bundle, of another
+        schema version, or inconsistent with the others.
     """
     folder = Path(folder)
     manifest = verify(folder, REQUIRED, pause)
@@ -227,7 +227,7 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
 
 
 def _returned(arrays: Mapping[str, Array], items: int) -> Histories | None:
-    """Items that users returned, where the histories' file has them."""
+    """Items that users returned; None if the histories file has none."""
     if "returned_indptr" not in arrays or "returned_items" not in arrays:
         return None
     returned = arrays["returned_items"]
@@ -239,7 +239,7 @@ def _returned(arrays: Mapping[str, Array], items: int) -> Histories | None:
 def _load_declared(folder: Path, manifest: Manifest, pause: Pause) -> "DeclaredColumns | None":
     if SCHEMA_FILE not in manifest.files:
         return None
-    from twotower.bundle.declared import load_declared  # 25 ms that most bundles do not need
+    from twotower.bundle.declared import load_declared  # 25 ms that few bundles need
 
     return load_declared(folder, manifest, pause)
 
@@ -282,12 +282,12 @@ def _load_reranker(
 
 
 def bundle_folder(configured: Path, name: str | None) -> Path:
-    """The folder of that name beside the configured one; that itself where there is no name.
+    """The folder ``name`` beside the configured one; the configured one if ``name`` is None.
 
     Raises
     ------
     InputError
-        At a name that could be a path.
+        If the name could be a path.
     """
     if name is None:
         return configured
@@ -300,5 +300,5 @@ def bundle_folder(configured: Path, name: str | None) -> Path:
 
 
 def without_path(message: str, folder: Path) -> str:
-    """An error's text with the bundle's folder named by its last part alone."""
+    """An error message with the bundle's path shortened to the folder's name."""
     return message.replace(str(folder), folder.name)

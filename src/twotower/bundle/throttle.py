@@ -1,24 +1,23 @@
-"""Throttling of background work, such as a reload, beside the requests that are answered."""
+"""Throttle for background work, such as a reload, while requests are served."""
 
 import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 Pause: TypeAlias = Callable[[], None]
-"""What long work calls every few milliseconds: it may sleep."""
+"""Called by long-running work every few milliseconds; may sleep."""
 _LEAST_S: Final = 0.002
 
 
 def no_pause() -> None:
-    """For work that no request waits for."""
+    """Do nothing: for work that competes with no requests."""
 
 
 class Throttle:
-    """Lets the thread that makes and calls it work for about a share of the time.
+    """Limits the thread that creates and calls it to about a ``share`` of the time.
 
-    All of the work at once would make every request wait several times as long as usual, for as
-    long as it takes; little by little it makes more of them wait, but not long. The share is above
-    0, at most 1.
+    Unthrottled, the work would slow every request several times for as long as it takes;
+    throttled, it slows more requests, but only slightly. The share is above 0 and at most 1.
     """
 
     def __init__(self, share: float) -> None:
@@ -26,7 +25,7 @@ class Throttle:
         self._worked = time.thread_time()
 
     def __call__(self) -> None:
-        """Sleep for what the thread has worked since the last call, if that is worth it."""
+        """Sleep in proportion to the CPU time since the last sleep, if at least 2 ms."""
         worked = time.thread_time() - self._worked
         if worked >= _LEAST_S:
             time.sleep(self._rest_of_work * worked)

@@ -1,4 +1,4 @@
-"""Trend: how much each item is in demand at a moment, from events before that moment."""
+"""Trend: time-decayed popularity of each item at a moment, from the events before it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
 _MILLISECONDS: Final = 1000
 _SHARES: Final = (1 / 16, 1 / 4, 1 / 64)
-"""Half-lives that are tried, as shares of the time that most of a log is from."""
+"""Candidate half-lives, as shares of the time span of most of the log."""
 
 
 @dataclass(frozen=True)
 class Trend:
-    r"""Popularity that fades: an event counts half as much after every half-life.
+    r"""Time-decayed popularity: an event's weight halves with every half-life.
 
     With the events of item ``c`` at times :math:`t_1 < t_2 < \dots`, the trend at time ``t`` is
 
     .. math:: \log\Bigl(1 + \sum_{t_k < t} 2^{-(t - t_k) / h}\Bigr)
 
-    Nothing at or after ``t`` counts, so an item that was launched later has a trend of zero.
-    Popularity of that kind is a far stronger baseline than that of the whole log: see Ji et al.,
+    Nothing at or after ``t`` counts, so an item launched later has a trend of zero.
+    This is a far stronger baseline than popularity over the whole log: see Ji et al.,
     "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020.
     """
 
@@ -34,12 +34,12 @@ class Trend:
     times: OffsetArray
     """``(events,)`` int64 seconds since 1970, ascending within an item."""
     sums: FloatArray
-    """``(events,)`` float32, what the item's events up to this one count at its time."""
+    """``(events,)`` float32, decayed sum of the item's events up to and including this one."""
     half_life: float
-    """Seconds; 0 where there are no events with times."""
+    """Seconds; 0 if there are no events with times."""
     after_log: bool = False
-    """Whether all requests come after the log, as in a split by time: those that do not say when
-    they are made are at its end then, and not at the newest event of their history."""
+    """Whether all requests come after the log, as in a temporal split: a request without a time is
+    then placed at the end of the log instead of at the newest event of its history."""
 
     def __post_init__(self) -> None:
         if len(self.items) and not self.half_life > 0:
@@ -49,19 +49,19 @@ class Trend:
 
     @classmethod
     def none(cls) -> Self:
-        """Of a log without times: zero for every item at any time."""
+        """The trend of a log without times: zero for every item at any time."""
         return cls(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32), 0.0)
 
     @classmethod
     def fit(cls, log: Histories, half_life: float) -> Self:
-        """Of a log's events, each by its weight; `none` where they have no times."""
+        """Fit to a log's events, weighted if it has weights; `none` if they have no times."""
         if log.timestamps is None or not half_life > 0:
             return cls.none()
         order = np.lexsort((log.timestamps, log.items))
         items, times = log.items[order], log.timestamps[order] // _MILLISECONDS
         weights = np.ones(len(items)) if log.weights is None else log.weights[order]
         sums = weights.astype(np.float64)
-        # After the step of a width each sum is over twice that many of the item's last events.
+        # After each step a sum covers the item's last 2 * width events.
         width, longest = 1, int(np.bincount(items).max(initial=0))
         while width < longest:
             same = np.flatnonzero(items[width:] == items[:-width]) + width
@@ -73,7 +73,7 @@ class Trend:
     def at(self, moment: int, items: Array) -> FloatArray:
         """``(items,)`` float32 trend at a moment, in seconds since 1970.
 
-        After the last event it is that of the end of the log: of what came later nothing is known.
+        After the last event it stays at its value at the end of the log.
         """
         if not len(self.items):
             return np.zeros(len(items), dtype=np.float32)
@@ -90,10 +90,10 @@ class Trend:
         return self.at(self._origin + self._span, np.arange(num_items))
 
     def moments(self, queries: Queries) -> Sequence[int | None]:
-        """For each query when it is made, as far as is known; None for the end of the log.
+        """The time of each query, in seconds since 1970; None for the end of the log.
 
-        Where queries have no times, that is the newest event of the history, or the end of the log
-        where all come after it.
+        A query without a time is placed at the newest event of its history, or at the end of the
+        log with ``after_log``.
         """
         made: list[int | None] = [None] * len(queries)
         if len(self.items) and queries.times is not None:
@@ -118,16 +118,16 @@ class Trend:
 
     @cached_property
     def _keys(self) -> OffsetArray:
-        """Item and time as a single number, so that one search finds an item's last event."""
+        """Item and time as a single key, so that one search finds an item's last event."""
         if not len(self.items):
             return self.times
         return self.items.astype(np.int64) * self._span + (self.times - self._origin)
 
 
 def half_lives(log: Histories) -> tuple[float, ...]:
-    """Half-lives to choose from, in seconds: shares of the time that most of the log is from.
+    """Candidate half-lives in seconds: shares of the time span of most of the log.
 
-    Empty where the log has no times, or the same one almost throughout.
+    Empty if the log has no times, or nearly all of its events share one.
     """
     if log.timestamps is None or not len(log.timestamps):
         return ()

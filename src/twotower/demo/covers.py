@@ -31,7 +31,7 @@ def data_summary(bundle: Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 class Covers:
-    """Where the cover of an item is found.
+    """Finds the cover images of items.
 
     Parameters
     ----------

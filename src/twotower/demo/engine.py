@@ -41,7 +41,7 @@ class OverHttp:
     key
         An API key, or None.
     transport
-        How requests are sent, for tests.
+        httpx transport, for tests.
     """
 
     def __init__(

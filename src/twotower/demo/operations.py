@@ -22,7 +22,7 @@ _NEVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Route:
-    """What was counted of one route since the service started."""
+    """Counts of one route since the service started."""
 
     requests: int
     failed: int
@@ -34,7 +34,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a service has counted since it started."""
+    """Counts of a service since it started."""
 
     routes: Mapping[str, Route]
     known: int
@@ -206,7 +206,7 @@ def spread(engine: Engine, users: Sequence[str], fresh: BoolArray, ids: Sequence
         try:
             answer = engine.recommend(Request(user), RecommendOptions(10, reasons=False))
         except TwoTowerError:
-            continue  # nothing is known of the user that the model could read
+            continue  # the model has no input for the user
         answered += 1
         shown += [row.get(item.item_id, -1) for item in answer]
     # Items that came after the bundle have no row, and no events in it.

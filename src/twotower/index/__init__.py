@@ -1,4 +1,4 @@
-"""Vector indexes by inner product behind one protocol, and top-k selection."""
+"""Vector indexes for inner-product search behind one protocol, and top-k selection."""
 
 from twotower.index.base import ItemIndex
 from twotower.index.build import IndexConfig, build_index, load_index, named_index, save_index

@@ -1,4 +1,4 @@
-"""Index protocol, configuration base, and validation of vectors and queries."""
+"""Index protocol, base of index configurations, and validation of vectors and queries."""
 
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -17,7 +17,7 @@ PADDING_SCORE: Final = np.float32(-np.inf)
 class ItemIndex(Protocol):
     """Finds the items whose vectors have the largest inner product with a query.
 
-    An index never changes after it was built, and is safe to search from several threads.
+    An index is immutable once built and can be searched from several threads.
     """
 
     @property
@@ -42,13 +42,13 @@ class ItemIndex(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that its vectors and structure take."""
+        """Memory of its vectors and structure, in bytes."""
         ...
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """Best ``k`` items of each query, best first.
 
-        An approximate index may miss some, and may find fewer than ``k`` where ``k`` exist.
+        An approximate index may miss some, and may find fewer than ``k`` even if ``k`` exist.
 
         Parameters
         ----------
@@ -60,27 +60,27 @@ class ItemIndex(Protocol):
         Returns
         -------
         scores
-            ``(queries, k)`` float32 inner products, ``-inf`` behind the last found. Where the
-            index keeps rounded vectors alone, they are those of the rounded vectors.
+            ``(queries, k)`` float32 inner products, padded with ``-inf``. An index that keeps only
+            rounded vectors returns the products of those.
         items
-            ``(queries, k)`` int64 item indices, ``-1`` behind the last found.
+            ``(queries, k)`` int64 item indices, padded with ``-1``.
 
         Raises
         ------
         InputError
-            Where ``k < 1``, or the queries have the wrong shape, NaN or infinity.
+            If ``k < 1``, or the queries have the wrong shape, NaN or infinity.
         """
         ...
 
     def extended(self, vectors: FloatArray) -> "ItemIndex":
-        """An index with the items ``(more, dim)`` behind these, which are as they were.
+        """A new index with ``(more, dim)`` vectors appended; existing items keep their indices.
 
-        What was learned of the first vectors, such as centroids, is not learned again.
+        Learned structure, such as centroids, is not retrained.
 
         Raises
         ------
         InputError
-            Where the vectors have the wrong shape, NaN or infinity, or are none.
+            If the vectors have the wrong shape, NaN or infinity, or there are none.
         """
         ...
 
@@ -90,22 +90,22 @@ class ItemIndex(Protocol):
 
 
 class IndexSettings(Config):
-    """Base of the index configurations: each knows how to build its index and read it back."""
+    """Base of the index configurations: each can build its index and read it back."""
 
     kind: str
 
     def build(self, vectors: FloatArray) -> ItemIndex:
-        """Index ``vectors`` (items, dim), which `check_vectors` has passed."""
+        """Index ``vectors`` (items, dim), already validated by `check_vectors`."""
         raise NotImplementedError
 
     def read(self, folder: Path) -> ItemIndex:
         """Read the vectors or structure that `ItemIndex.save` wrote; `OSError` or `ValueError`
-        where that fails.
+        on failure.
         """
         raise NotImplementedError
 
     def retuned(self, index: ItemIndex) -> ItemIndex | None:  # noqa: ARG002
-        """``index`` searched as configured here, where no more than that differs; else None."""
+        """``index`` with this configuration if only search parameters differ; otherwise None."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Index construction from a configuration, saving and loading."""
+"""Building an index from its configuration, saving and loading."""
 
 import json
 from pathlib import Path
@@ -31,10 +31,10 @@ INDEXES: Final = ConfigRegistry(
         "qdrant": "twotower.index.qdrant:QdrantConfig",
     },
 )
-"""Every index; other packages add theirs by entry points."""
+"""All indexes; other packages register theirs by entry points."""
 
 IndexConfig: TypeAlias = Annotated[IndexSettings, BeforeValidator(INDEXES.parse), SerializeAsAny()]
-"""Settings of any index, told apart by ``kind``."""
+"""Settings of any index, discriminated by ``kind``."""
 
 NAMED: Final[dict[str, IndexConfig]] = {
     "exact": ExactConfig(),
@@ -53,9 +53,9 @@ _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
 
 
 def named_index(name: str) -> IndexConfig:
-    """One of `NAMED`, or the default settings of an index that another package adds.
+    """One of `NAMED`, or the default settings of any other registered index.
 
-    `InputError` where there is none of that name.
+    `InputError` if there is none of that name.
     """
     if name in NAMED:
         return NAMED[name]
@@ -73,12 +73,12 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:
     vectors
         ``(items, dim)`` float32, row ``i`` for item index ``i``.
     config
-        Which index, and its parameters.
+        Kind of index and its parameters.
 
     Raises
     ------
     InputError
-        Where there are no vectors, they are not two-dimensional, or hold NaN or infinity.
+        If there are no vectors, they are not two-dimensional, or contain NaN or infinity.
     """
     return config.build(check_vectors(vectors))
 
@@ -87,7 +87,7 @@ def save_index(index: ItemIndex, folder: Path, choice: Config | None = None) -> 
     """Write ``index.json`` (configuration, size) and the index's own file into ``folder``.
 
     Not atomic by itself: a bundle writes the whole folder under a temporary name. ``choice`` holds
-    the measurements that chose this index (`twotower.index.choice.IndexChoice`).
+    the measurements behind this index (`twotower.index.choice.IndexChoice`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     index.save(folder)
@@ -98,7 +98,7 @@ def save_index(index: ItemIndex, folder: Path, choice: Config | None = None) -> 
 
 
 def load_index(folder: Path) -> ItemIndex:
-    """Read what `save_index` wrote; `ArtefactError` where a file is missing, broken, or misfits."""
+    """Read what `save_index` wrote; `ArtefactError` at a missing, broken or inconsistent file."""
     path, named = folder / CONFIG_FILE, CONFIG_FILE
     try:
         about = json.loads(path.read_text())
@@ -107,7 +107,7 @@ def load_index(folder: Path) -> ItemIndex:
         beside = {path.name for path in folder.glob("index.*")} - {CONFIG_FILE}
         named = ", ".join(sorted(beside)) or CONFIG_FILE
         index = config.read(folder)
-    except Exception as error:  # of JSON, NumPy and FAISS: nesting, memory, shapes
+    except Exception as error:  # from JSON, NumPy and FAISS: nesting, memory, shapes
         what = " ".join(str(error).split())[:300] or type(error).__name__
         raise ArtefactError(
             f"{folder} holds no readable index ({named}: {what}); build it again"

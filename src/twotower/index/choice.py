@@ -1,4 +1,4 @@
-"""Automatic choice of an index by measured recall and latency."""
+"""Automatic index selection by measured recall and latency."""
 
 import json
 from collections import defaultdict
@@ -29,47 +29,47 @@ CANDIDATES: Final[tuple[IndexConfig, ...]] = (
     ),
     *(HnswConfig(numbers="float16", ef_search=ef) for ef in (32, 64, 128)),
 )
-"""Configurations that `AutoConfig` measures; neighbours of one structure share it."""
+"""Configurations that `AutoConfig` measures; adjacent ones with the same structure share it."""
 
 
 class IndexChoice(Config):
     """The chosen index, and the measurements behind it."""
 
     config: IndexConfig
-    """Of the chosen index."""
+    """Configuration of the chosen index."""
     reason: str
-    """For people to read."""
+    """Human-readable reason."""
     k: int = Field(ge=1)
     """Largest number of items searched for."""
     items: int = Field(ge=1)
     """Size of the catalogue."""
     queries: int = Field(ge=0)
-    """User vectors searched with."""
+    """Number of user vectors used as queries."""
     measured: tuple[Measurement, ...] = ()
-    """Every candidate at every ``k``; empty where nothing was measured."""
+    """Every candidate at every ``k``; empty if nothing was measured."""
 
 
 class AutoConfig(Config):
-    """The fastest index that reaches a recall.
+    """The fastest index that reaches a target recall.
 
-    Times differ from run to run, so exact search gives way only to an index that is clearly
-    faster, and the measurements are kept with the index.
+    Timings vary between runs, so only a clearly faster index replaces exact search, and the
+    measurements are stored with the index.
     """
 
     kind: Literal["auto"] = "auto"
     recall: float = Field(default=0.99, gt=0, le=1)
-    """Least share of the true best items found, at every ``k``."""
+    """Minimum recall (share of the true best items found) at every ``k``."""
     gain: float = Field(default=1.2, ge=1)
-    """Least speed-up over exact search."""
+    """Minimum speed-up over exact search."""
     least_items: int = Field(default=5000, ge=1)
-    """Below this size search is exact and nothing is measured: there is no time to gain."""
+    """Smaller catalogues use exact search without measuring: there is no time to gain."""
     queries: int = Field(default=200, ge=1)
-    """Most user vectors to search with."""
+    """Maximum number of user vectors used as queries."""
     candidates: tuple[IndexConfig, ...] = CANDIDATES
     """Configurations to measure; exact search is always added."""
 
     def choose(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> IndexChoice:
-        """Measure the candidates as they will be served, one query on one thread, and choose.
+        """Measure the candidates as in serving, one query at a time on one thread, and choose.
 
         Parameters
         ----------
@@ -78,8 +78,8 @@ class AutoConfig(Config):
         queries
             ``(queries, dim)`` float32; the first `queries` are used.
         ks
-            Numbers of items searched for in use. The recall must be reached at each; the geometric
-            mean of the latencies decides, so that a large ``k`` does not outweigh the others.
+            Numbers of items searched for in serving. The recall must be reached at each; the
+            geometric mean of the latencies decides, which keeps a large ``k`` from dominating.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class AutoConfig(Config):
 
 
 def fastest(measured: Sequence[Measurement], recall: float, gain: float) -> tuple[IndexConfig, str]:
-    """The configuration that `AutoConfig` chooses among measurements, exact included, and why."""
+    """The configuration that `AutoConfig` chooses from measurements (with exact), and why."""
     per_config: defaultdict[IndexConfig, list[Measurement]] = defaultdict(list)
     for measurement in measured:
         per_config[measurement.config].append(measurement)
@@ -128,7 +128,7 @@ def fastest(measured: Sequence[Measurement], recall: float, gain: float) -> tupl
 
 
 def _typical_latency(rows: Sequence[Measurement]) -> float:
-    """Geometric mean over the values of ``k``."""
+    """Geometric mean of the latencies over the values of ``k``."""
     return geometric_mean([row.latency_us for row in rows])
 
 
@@ -138,7 +138,7 @@ def named_choice(kind: str) -> IndexConfig | AutoConfig:
 
 
 def load_choice(folder: Path) -> IndexChoice | None:
-    """The choice that `save_index` stored, if any; `ArtefactError` where the file is broken."""
+    """The choice that `save_index` stored, if any; `ArtefactError` if the file is broken."""
     path = folder / CONFIG_FILE
     try:
         found = json.loads(path.read_text()).get("choice")

@@ -1,4 +1,4 @@
-"""Index comparison: recall against exact search, latency, build time and memory."""
+"""Index benchmark: recall against exact search, latency, build time and memory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One index at one ``k``."""
+    """Measurements of one index at one ``k``."""
 
     config: IndexConfig
     """The index's configuration."""
@@ -31,15 +31,15 @@ class Measurement:
     recall: float
     """Share of the true best ``k`` items that were found, from 0 to 1."""
     latency_us: float
-    """Median CPU time of a search for one query, in microseconds of the calling thread, so that
-    other processes on a busy machine do not count."""
+    """Median CPU time of a one-query search in microseconds, of the calling thread only, so other
+    processes on a busy machine do not count."""
     p99_us: float
     """99th percentile of the same."""
     build_seconds: float
-    """Time to build the structure. Neighbouring configurations that differ only in how they search
-    share one."""
+    """Time to build the structure. Adjacent configurations that differ only in search parameters
+    share one structure."""
     nbytes: int
-    """Bytes of memory that the index takes."""
+    """Memory of the index, in bytes."""
 
 
 def compare(
@@ -48,14 +48,14 @@ def compare(
     configs: Sequence[IndexConfig],
     ks: Sequence[int] = (10,),
 ) -> list[Measurement]:
-    """Build each index and measure it at each ``k``, one query at a time and on one thread.
+    """Build each index and measure it at each ``k``, one query at a time on one thread.
 
     Parameters
     ----------
     vectors
         ``(items, dim)`` float32.
     queries
-        ``(queries, dim)`` float32, at least one; real user vectors make the figures meaningful.
+        ``(queries, dim)`` float32, at least one; use real user vectors for meaningful figures.
     configs
         The indexes to compare.
     ks
@@ -64,7 +64,7 @@ def compare(
     Raises
     ------
     InputError
-        Where vectors, queries or a ``k`` cannot be used.
+        If vectors, queries or a ``k`` are invalid.
     """
     truth = Truth(vectors, queries, ks)
     measurements = []
@@ -92,7 +92,7 @@ def compare(
 
 
 class Truth:
-    """Ground truth: the best items of some queries, by exact search; arguments as of `compare`."""
+    """Ground truth: the best items of each query by exact search; arguments as in `compare`."""
 
     def __init__(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> None:
         self.vectors = check_vectors(vectors)
@@ -104,11 +104,10 @@ class Truth:
         self._best = ExactIndex(self.vectors).search(queries, min(max(ks), len(vectors)))[0]
 
     def recall(self, found: OffsetArray) -> float:
-        """Share of the true best items of the first queries that are among ``found``.
+        """Recall of ``found``, ``(n, k)`` items found for the first ``n`` queries.
 
-        An item counts by its true score: any with at least that of the last of the true best,
-        up to rounding, since equal items are interchangeable. ``found`` are ``(first queries, k)``
-        items.
+        Items are judged by their true scores: one counts if it scores at least as high as the last
+        of the true best, up to rounding, since items with equal scores are interchangeable.
         """
         existing = min(found.shape[1], len(self.vectors))
         lowest = self._best[: len(found), existing - 1]
@@ -128,12 +127,12 @@ class Searchable(Protocol):
 
 
 class Searches(NamedTuple):
-    """Searches for one query each."""
+    """Results and durations of one-query searches."""
 
     found: OffsetArray
     """``(queries, k)`` items."""
     seconds: DoubleArray
-    """``(queries,)`` that each took."""
+    """``(queries,)`` duration of each search."""
 
 
 def search_one_by_one(
@@ -144,9 +143,10 @@ def search_one_by_one(
     most_seconds: float = np.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Searches:
-    """Search for each query by itself, after a short warm-up, timed by a clock.
+    """Search for each query separately after a short warm-up, timing each with ``clock``.
 
-    No search starts after ``most_seconds``; those done until then are the measurement.
+    Stops after the first search that ends later than ``most_seconds``; results cover the queries
+    done by then.
     """
     end = time.perf_counter() + most_seconds
     for row in range(min(_WARM_UP, len(queries))):
@@ -169,11 +169,11 @@ def search_one_by_one(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Hold BLAS and OpenMP (FAISS, torch) to one thread within, as the service searches.
+    """Limit BLAS and OpenMP (FAISS, torch) to one thread in this context, as in serving.
 
-    A search is too small to share out: a service that answers many at once uses one thread for
-    each, and times measured with more threads do not hold there.
+    A single search is too small to parallelise. A service with many concurrent requests uses one
+    thread for each, so timings with more threads would not apply to it.
     """
-    load_faiss()  # a limit holds for what is loaded
+    load_faiss()  # the limit only affects loaded libraries
     with threadpool_limits(1):
         yield

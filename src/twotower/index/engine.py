@@ -1,4 +1,4 @@
-"""Base of indexes whose vectors are kept by a vector database."""
+"""Vector database indexes: base of the Milvus, pgvector and Qdrant indexes."""
 
 import hashlib
 import json
@@ -24,26 +24,26 @@ from twotower.types import FloatArray, OffsetArray
 VECTORS_FILE: Final = "index.npy"
 _COLLECTION: Final = re.compile(r"twotower[_-][0-9a-f]{24}(_exact)?")
 BLOCK: Final = 1024
-"""Vectors of a request."""
+"""Vectors per request to the engine."""
 
 
 class EngineConfig(IndexSettings):
-    """Where the engine is, and whether it compares all items."""
+    """Address of the engine, and whether search is exact."""
 
     url: str | None = None
-    """Address of a server; None for what the engine does without one."""
+    """Address of a server; None for the engine's default without one."""
     exact: bool = False
-    """Whether a server compares all items, and not those that its HNSW graph leads to."""
+    """Whether a server compares all items instead of using its HNSW graph."""
     index: ClassVar[type["EngineIndex"]]
 
     def build(self, vectors: FloatArray) -> "EngineIndex":
-        """Upload the vectors to a collection that is named by what they are."""
+        """Upload the vectors to a collection named by their hash."""
         found = self.index(self, self.index.name(vectors, self), *vectors.shape)
         found.upload(vectors)
         return found
 
     def read(self, folder: Path) -> "EngineIndex":
-        """Find the collection on the server; in this process, fill it again."""
+        """Find the collection on the server; for an in-process engine, fill it again."""
         about = json.loads((folder / self.index.file).read_text())
         if not _COLLECTION.fullmatch(about["collection"]):
             raise ValueError(f"collection {about['collection'][:100]!r} is not one of twotower's")
@@ -62,14 +62,14 @@ class EngineConfig(IndexSettings):
 
 
 class EngineIndex(ABC):
-    """A collection behind the `ItemIndex` protocol; its row ``i`` is item ``i``.
+    """A collection of a vector database behind `ItemIndex`; its row ``i`` is item ``i``.
 
-    Collections are named by a hash of their vectors, so that those of two models never mix: a
-    service with the towers of one reads only the vectors of the same.
+    Collections are named by a hash of their vectors, so models never mix: a service searches only
+    the vectors that belong to its own towers.
     """
 
     file: ClassVar[str]
-    """Name of the file that says which collection it is."""
+    """Name of the file that stores the collection's name."""
 
     def __init__(self, config: Any, collection: str, size: int, dim: int) -> None:
         self.config, self.collection = config, collection
@@ -82,38 +82,38 @@ class EngineIndex(ABC):
 
     @property
     def in_process(self) -> bool:
-        """Whether the engine runs in this process, so that a saved index holds the vectors."""
+        """Whether the engine runs in this process; a saved index then holds the vectors."""
         return self.config.url is None
 
     @property
     def is_exact(self) -> bool:
-        """Whether all items are compared; in this process they always are."""
+        """Whether all items are compared; an in-process engine always does."""
         return self.config.exact or self.in_process
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the vectors, wherever they are."""
+        """Size of the vectors in bytes, wherever they are stored."""
         return 4 * self.size * self.dim
 
     @property
     @abstractmethod
     def stored(self) -> int:
-        """Items that the collection holds; 0 where there is none."""
+        """Number of items in the collection; 0 if it does not exist."""
 
     @abstractmethod
     def create(self, vectors: FloatArray) -> None:
-        """Make the collection anew, with all vectors."""
+        """Create the collection with all vectors, replacing an existing one."""
 
     @abstractmethod
     def nearest(self, queries: FloatArray, k: int) -> Iterator[tuple[int, int, float]]:
-        """Row of the query, item and inner product of the best ``k``, the best of a row first."""
+        """Query row, item and inner product of each of the best ``k``, best first in each row."""
 
     @abstractmethod
     def rows(self, items: list[int]) -> Iterator[tuple[int, Any]]:
         """Items with their vectors, in any order."""
 
     def upload(self, vectors: FloatArray) -> None:
-        """Make the collection; one that is complete stays as it is."""
+        """Create the collection, unless it exists and is complete."""
         if self.stored != self.size:
             self.create(vectors)
 
@@ -131,20 +131,20 @@ class EngineIndex(ABC):
         return scores, items
 
     def extended(self, vectors: FloatArray) -> Self:
-        """See `ItemIndex.extended`; a collection of its own."""
+        """See `ItemIndex.extended`; builds a new collection."""
         more = check_vectors(vectors, self.dim)
         whole: Self = self.config.build(np.concatenate([self.vectors(), more]))
         return whole
 
     def save(self, folder: Path) -> None:
-        """Write the collection's name and, of one in this process, its vectors."""
+        """Write the collection's name and, if in-process, its vectors."""
         about = {"collection": self.collection, "size": self.size, "dim": self.dim}
         (folder / self.file).write_text(json.dumps(about))
         if self.in_process:
             np.save(folder / VECTORS_FILE, self.vectors(), allow_pickle=False)
 
     def vectors(self) -> FloatArray:
-        """``(size, dim)`` all vectors, read from the engine in blocks."""
+        """All ``(size, dim)`` vectors, read from the engine in blocks."""
         whole = np.empty((self.size, self.dim), dtype=np.float32)
         for start in range(0, self.size, BLOCK):
             for item, vector in self.rows(list(range(start, min(start + BLOCK, self.size)))):
@@ -153,12 +153,12 @@ class EngineIndex(ABC):
 
 
 def digest(vectors: FloatArray) -> str:
-    """What the name of a collection says of its vectors."""
+    """Hash of vectors, for a collection's name."""
     return hashlib.sha256(vectors.tobytes()).hexdigest()[:24]
 
 
 def library(module: str, package: str, extra: str) -> Any:
-    """The client of an engine, or `InputError` where it is not installed."""
+    """The client library of an engine; `InputError` if it is not installed."""
     try:
         return import_module(module)
     except ImportError:

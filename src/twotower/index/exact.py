@@ -1,4 +1,4 @@
-"""Exact search over all item vectors, by NumPy and BLAS or by FAISS Flat."""
+"""Exact search over all item vectors, with NumPy/BLAS or FAISS Flat."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,12 +11,12 @@ from twotower.index.top_k import top_k
 from twotower.types import FloatArray, OffsetArray
 
 VECTORS_FILE = "index.npy"
-_BLOCK_SCORES = 1 << 24  # scores held at once, at most: 64 MiB of float32
-_BLOCK_QUERIES = 128  # more share a product no better, and their scores fall out of the cache
+_BLOCK_SCORES = 1 << 24  # most scores held at once: 64 MiB of float32
+_BLOCK_QUERIES = 128  # a larger block gains nothing, and its scores no longer fit the cache
 
 
 class ExactConfig(IndexSettings):
-    """NumPy/BLAS search: exact, nothing to train, the baseline of comparisons."""
+    """NumPy/BLAS search: exact, nothing to train, the baseline for comparisons."""
 
     kind: Literal["exact"] = "exact"
 
@@ -53,7 +53,7 @@ class ExactIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the vectors."""
+        """Size of the vectors in bytes."""
         return int(self._vectors.nbytes)
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
@@ -62,7 +62,7 @@ class ExactIndex:
         scores = np.empty((len(queries), k), dtype=np.float32)
         items = np.empty((len(queries), k), dtype=np.int64)
         block = max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // self.size))
-        # Used again and again: fresh memory for each block would cost more than the products.
+        # Reused: allocating memory for each block would cost more than the products.
         memory = np.empty((min(block, len(queries)), self.size), dtype=np.float32)
         for start in range(0, len(queries), block):
             part = queries[start : start + block]

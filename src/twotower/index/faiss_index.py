@@ -19,13 +19,13 @@ from twotower.types import FloatArray, OffsetArray
 FAISS_FILE = "index.faiss"
 
 Numbers: TypeAlias = Literal["float32", "float16", "int8"]
-"""How an index stores the numbers of a vector."""
+"""Number format of the stored vectors."""
 _QUANTIZERS: Final[dict[Numbers, str]] = {"float16": "QT_fp16", "int8": "QT_8bit"}
 """Number format → name of FAISS's quantizer."""
 
 
 def load_faiss() -> Any:
-    """FAISS, imported where it is used: exact search by NumPy goes without.
+    """Import FAISS lazily: exact search with NumPy does not need it.
 
     Untyped, since its stubs lack names.
     """
@@ -35,18 +35,18 @@ def load_faiss() -> Any:
 
 
 def quantizer(numbers: Numbers) -> int:
-    """FAISS's number of a quantizer."""
+    """FAISS's constant for a quantizer."""
     number: int = getattr(load_faiss().ScalarQuantizer, _QUANTIZERS[numbers])
     return number
 
 
 class FaissSettings(IndexSettings):
-    """Base of the FAISS configurations: subclasses define `create`, and `search_parameters` where
-    a search has parameters.
+    """Base of the FAISS configurations: subclasses define `create`, and `search_parameters` if
+    their search has parameters.
     """
 
     searching: ClassVar[frozenset[str]] = frozenset()
-    """Fields that only a search depends on: changing them needs no new structure."""
+    """Fields that affect search only: changing them needs no rebuild."""
     is_exact: ClassVar[bool] = False
 
     @property
@@ -59,7 +59,7 @@ class FaissSettings(IndexSettings):
         raise NotImplementedError
 
     def search_parameters(self, index: Any, k: int) -> Any:  # noqa: ARG002
-        """FAISS parameters of one search for ``k`` items; None where there are none."""
+        """FAISS parameters of one search for ``k`` items; None if it has none."""
         return None
 
     def build(self, vectors: FloatArray) -> "FaissIndex":
@@ -84,7 +84,7 @@ class FaissSettings(IndexSettings):
         return FaissIndex(index, self)
 
     def retuned(self, index: ItemIndex) -> "FaissIndex | None":
-        """``index`` searched as configured here, where no more than that differs; else None."""
+        """``index`` with this configuration if only search parameters differ; otherwise None."""
         if not isinstance(index, FaissIndex) or type(index.config) is not type(self):
             return None
         same = {name: getattr(index.config, name) for name in self.searching}
@@ -97,7 +97,7 @@ class FaissIndex:
     def __init__(self, index: Any, config: FaissSettings) -> None:
         self.config = config
         self._index = index
-        # An index never changes, and reading these from FAISS takes microseconds.
+        # Cached: an index never changes, and reading these from FAISS takes microseconds.
         self.dim, self.size = int(index.d), int(index.ntotal)
         self._parameters = lru_cache(maxsize=64)(partial(config.search_parameters, index))
 
@@ -108,7 +108,7 @@ class FaissIndex:
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes of the index as it is saved, which is what it takes in memory."""
+        """Size of the serialised index in bytes, which is about its size in memory."""
         count = 0
 
         def add(block: bytes) -> None:
@@ -133,11 +133,11 @@ class FaissIndex:
         return scores, items
 
     def searched_as(self, config: FaissSettings) -> Self:
-        """The same structure under another configuration; both may be searched."""
+        """The same structure with another configuration; both remain usable."""
         return type(self)(self._index, config)
 
     def extended(self, vectors: FloatArray) -> Self:
-        """See `ItemIndex.extended`; the copy takes the index's memory again."""
+        """See `ItemIndex.extended`; the copy needs as much memory as the index again."""
         more = check_vectors(vectors, self.dim)
         index = load_faiss().clone_index(self._index)
         index.add(more)

@@ -13,8 +13,8 @@ from twotower.types import FloatArray
 class HnswConfig(FaissSettings):
     """Hierarchical navigable small world graph (Malkov and Yashunin, 2018, arXiv:1603.09320).
 
-    Made for vectors of one length, as the towers' are. Vectors of very different lengths
-    give a graph with items that no walk reaches: measure (`twotower.index.compare`) first.
+    Suited to vectors of equal length, as from the towers. With very different lengths, some items
+    become unreachable in the graph: measure first (`twotower.index.compare`).
     """
 
     kind: Literal["hnsw"] = "hnsw"
@@ -22,16 +22,16 @@ class HnswConfig(FaissSettings):
     links: int = Field(default=32, ge=2, le=512)
     """Neighbours of a node on the upper layers (M); twice as many on the lowest."""
     ef_construction: int = Field(default=80, ge=1)
-    """Candidates kept while a node is linked: higher builds slower and finds more."""
+    """Candidates kept while linking a node: higher values build slower and raise recall."""
     ef_search: int = Field(default=64, ge=1)
-    """Candidates kept while searching; ``k`` of them where ``k`` is larger."""
+    """Candidates kept while searching; raised to ``k`` if that is larger."""
     numbers: Numbers = "float32"
-    """``float16`` halves the vectors and changes next to nothing; ``int8`` quarters them, and
-    loses items whose scores are near each other."""
+    """``float16`` halves the memory of the vectors at almost no loss; ``int8`` quarters it, but
+    confuses items with close scores."""
     seed: int = Field(default=0, ge=0)
-    """Draws each node's layer."""
+    """Random seed of each node's layer."""
     build_threads: int = Field(default=1, ge=1)
-    """Threads that build the graph. With more than one, two builds differ slightly."""
+    """Threads that build the graph. With more than one, builds differ slightly between runs."""
 
     @property
     def structure(self) -> str:
@@ -54,7 +54,7 @@ class HnswConfig(FaissSettings):
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:  # noqa: ARG002
-        """Raise ``ef_search`` to ``k``: FAISS by itself would stop after ``ef_search`` steps."""
+        """Raise ``ef_search`` to ``k``: otherwise FAISS would stop after ``ef_search`` steps."""
         return load_faiss().SearchParametersHNSW(efSearch=max(self.ef_search, k))
 
 

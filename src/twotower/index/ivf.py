@@ -1,4 +1,4 @@
-"""FAISS IVF index: vectors in cells, of which a search visits a few."""
+"""FAISS IVF index: vectors in k-means cells, of which a search visits a few."""
 
 import math
 from typing import Any, ClassVar, Literal, Self
@@ -18,15 +18,15 @@ class IvfConfig(FaissSettings):
     cells: int | None = Field(default=None, ge=1)
     """Number of cells; by default twice the square root of the number of items."""
     probes: int = Field(default=16, ge=1)
-    """Cells that a search visits, at least; all of them where there are fewer."""
+    """Minimum number of cells that a search visits; all cells if there are fewer."""
     reach: float = Field(default=12, ge=0)
-    """A search for ``k`` items visits cells that hold about ``reach * k`` items, at least: those
-    of a large ``k`` are spread over more cells."""
+    """A search for ``k`` items visits cells with at least about ``reach * k`` items, since the
+    best items of a large ``k`` are spread over more cells."""
     numbers: Numbers = "float32"
-    """``float16`` halves the memory and changes next to nothing; ``int8`` quarters it, and loses
-    items whose scores are near each other."""
+    """``float16`` halves the memory at almost no loss; ``int8`` quarters it, but confuses items
+    with close scores."""
     seed: int = Field(default=0, ge=0)
-    """Draws the first centroids."""
+    """Random seed of the initial centroids."""
 
     @model_validator(mode="after")
     def _probes_fit(self) -> Self:
@@ -43,7 +43,7 @@ class IvfConfig(FaissSettings):
         return "IndexIVFFlat" if self.numbers == "float32" else "IndexIVFScalarQuantizer"
 
     def create(self, vectors: FloatArray) -> Any:
-        """Find the cells by k-means and sort the vectors into them."""
+        """Find the cells by k-means and assign the vectors to them."""
         size, dim = vectors.shape
         cells = min(size, round(2 * math.sqrt(size))) if self.cells is None else self.cells
         if cells > size:
@@ -65,7 +65,7 @@ class IvfConfig(FaissSettings):
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:
-        """Visit ``probes`` cells, or as many as ``reach`` asks for."""
+        """Visit ``probes`` cells, or more if ``reach`` requires it."""
         wanted = math.ceil(self.reach * k * index.nlist / max(index.ntotal, 1))
         probes = min(max(self.probes, wanted), index.nlist)
         return load_faiss().SearchParametersIVF(nprobe=probes)

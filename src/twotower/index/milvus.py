@@ -1,4 +1,4 @@
-"""Items in Milvus: a server by URL, or Milvus Lite in this process."""
+"""Milvus index: a server by URL, or Milvus Lite in this process."""
 
 import shutil
 import tempfile
@@ -18,7 +18,7 @@ _LEAST_EF: Final = 128
 
 
 class MilvusIndex(EngineIndex):
-    """A collection of Milvus; see `EngineIndex`."""
+    """A Milvus collection; see `EngineIndex`."""
 
     file: ClassVar[str] = "index.milvus.json"
 
@@ -32,7 +32,7 @@ class MilvusIndex(EngineIndex):
 
     @property
     def stored(self) -> int:
-        """Items that the collection holds; 0 where there is none."""
+        """Number of items in the collection; 0 if it does not exist."""
         if not self._client.has_collection(self.collection):
             return 0
         found = self._client.query(self.collection, output_fields=["count(*)"])
@@ -78,9 +78,9 @@ class MilvusIndex(EngineIndex):
 
 
 class MilvusConfig(EngineConfig):
-    """Milvus by inner product; the ``milvus`` extra.
+    """Milvus with inner product; needs the ``milvus`` extra.
 
-    ``url`` is such as ``http://localhost:19530``; None keeps the items in this process, in Milvus
+    Example of ``url``: ``http://localhost:19530``; None keeps the items in this process, in Milvus
     Lite.
     """
 

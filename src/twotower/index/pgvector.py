@@ -1,4 +1,4 @@
-"""Items in PostgreSQL, by the extension pgvector."""
+"""pgvector index: items in PostgreSQL with the pgvector extension."""
 
 import weakref
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from twotower.index.engine import EngineConfig, EngineIndex, library
 from twotower.types import FloatArray
 
 MOST_DIMENSIONS: Final = 2000
-"""Beyond these pgvector indexes no vectors; all items are compared then."""
+"""pgvector cannot index longer vectors; search is then exact."""
 _EF_SEARCH: Final = 200
 _TABLES: Final = "twotower_vectors"
-"""Schema of the tables, apart from those of the service's state."""
+"""Schema of the tables, separate from the service's state tables."""
 
 _NEAREST: Final = """
 select q.row, found.item, found.score
@@ -29,16 +29,16 @@ order by q.row, found.score desc, found.item
 
 
 class PgvectorIndex(EngineIndex):
-    """A table of PostgreSQL; see `EngineIndex`.
+    """A PostgreSQL table; see `EngineIndex`.
 
-    A table is made, filled and indexed in one transaction: others see all of it or nothing.
+    A table is created, filled and indexed in one transaction: others see all of it or nothing.
     """
 
     file: ClassVar[str] = "index.pgvector.json"
 
     @property
     def in_process(self) -> bool:
-        """Never: it is a server's."""
+        """Always False: PostgreSQL is a server."""
         return False
 
     @property
@@ -48,9 +48,9 @@ class PgvectorIndex(EngineIndex):
 
     @cached_property
     def _pool(self) -> Any:
-        """Connections, as many as there are threads that search at once."""
+        """Connection pool, for searches from up to 16 threads at once."""
         psycopg, url = _library(), self.config.url or ""
-        try:  # once by hand: a pool would try again and again
+        try:  # connect once directly: a pool would keep retrying
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("create extension if not exists vector")
         except psycopg.Error as error:
@@ -83,7 +83,7 @@ class PgvectorIndex(EngineIndex):
 
     @property
     def stored(self) -> int:
-        """Items that the table holds; 0 where there is none."""
+        """Number of items in the table; 0 if it does not exist."""
         if self._rows("select to_regclass(%s)", [self._table]) == [(None,)]:
             return 0
         return int(self._rows(f"select count(*) from {self._table}")[0][0])
@@ -120,11 +120,11 @@ class PgvectorIndex(EngineIndex):
 
 
 class PgvectorConfig(EngineConfig):
-    """PostgreSQL by inner product; the ``pgvector`` extra, and the extension on the server.
+    """PostgreSQL with inner product; needs the ``pgvector`` extra, and the extension on the server.
 
-    ``url`` is such as ``postgresql://user@host/database``; None takes what libpq finds in
-    ``PGHOST``, ``PGDATABASE`` and so on. A bundle keeps it, so that a password belongs in
-    ``PGPASSWORD`` or ``~/.pgpass``.
+    Example of ``url``: ``postgresql://user@host/database``; None uses libpq's ``PGHOST``,
+    ``PGDATABASE`` and so on. Bundles store the URL, so passwords belong in ``PGPASSWORD`` or
+    ``~/.pgpass``.
     """
 
     kind: Literal["pgvector"] = "pgvector"
@@ -139,9 +139,9 @@ class PgvectorConfig(EngineConfig):
 
 
 def _configure(connection: Any) -> None:
-    """Let searches go deep enough, on a new connection of the pool."""
+    """Set the search depth of a new connection of the pool."""
     connection.execute(f"set hnsw.ef_search = {_EF_SEARCH}")
-    # A scan that found too few goes on, so that k may be above ef_search.
+    # Iterative: a scan that found too few items continues, so k may exceed ef_search.
     connection.execute("set hnsw.iterative_scan = strict_order")
 
 

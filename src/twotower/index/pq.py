@@ -1,4 +1,4 @@
-"""FAISS product quantisation: codes are scanned, the best items are scored exactly."""
+"""FAISS product quantisation index: scans codes, then scores the best items exactly."""
 
 import math
 from typing import Any, ClassVar, Final, Literal
@@ -43,18 +43,18 @@ class PqConfig(FaissSettings):
     """Dimensions that share a code. None: 2, and 4 for `LARGE` items or more, where reading the
     codes takes most of the time."""
     scored: float = Field(default=2.5, ge=1)
-    """Items re-ranked by whole vectors, for each item searched for."""
+    """Items re-ranked by whole vectors per item searched for."""
     least_scored: int | None = Field(default=None, ge=1)
-    """Least number of items re-ranked. None: 200, or 1 of `SCORED_OF` items if that is more."""
+    """Minimum number of re-ranked items. None: 200, or one in `SCORED_OF` items if that is more."""
     cells: int | None = Field(default=None, ge=0)
     """Cells of the inverted file; 0 for none. None: none, and twice the square root of the number
     of items for `LARGE` items or more."""
     probes: int | None = Field(default=None, ge=1)
-    """Least number of cells that are scanned. None: 1 of `_PROBED_OF`."""
+    """Minimum number of cells scanned. None: one in `_PROBED_OF`."""
     iterations: int = Field(default=10, ge=1)
-    """Of the k-means that finds cells, and the 16 centroids of each code."""
+    """Iterations of the k-means that finds the cells, and the 16 centroids of each code."""
     seed: int = Field(default=0, ge=0)
-    """Draws the first centroids."""
+    """Random seed of the initial centroids."""
 
     @property
     def structure(self) -> str:
@@ -98,7 +98,7 @@ class PqConfig(FaissSettings):
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:
-        """Re-rank ``scored`` items for each of the ``k``, from cells that hold many times more."""
+        """Re-rank ``scored`` items per item searched for, and at least ``least_scored``."""
         faiss = load_faiss()
         least = self.least_scored or max(200, index.ntotal // SCORED_OF)
         wanted = min(max(self.scored * k, least), index.ntotal)

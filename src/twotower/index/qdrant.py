@@ -1,4 +1,4 @@
-"""Items in Qdrant: a server by URL, or in this process for tests and small catalogues."""
+"""Qdrant index: a server by URL, or in this process for tests and small catalogues."""
 
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -9,13 +9,13 @@ from twotower.types import FloatArray
 
 
 class QdrantIndex(EngineIndex):
-    """A collection of Qdrant; see `EngineIndex`."""
+    """A Qdrant collection; see `EngineIndex`."""
 
     file: ClassVar[str] = "index.qdrant.json"
 
     @staticmethod
     def name(vectors: FloatArray, config: EngineConfig) -> str:
-        """Name of the collection; exact and not, the same one is searched."""
+        """Name of the collection, the same for exact and approximate search."""
         del config
         return f"twotower-{digest(vectors)}"
 
@@ -25,7 +25,7 @@ class QdrantIndex(EngineIndex):
 
     @property
     def stored(self) -> int:
-        """Items that the collection holds; 0 where there is none."""
+        """Number of items in the collection; 0 if it does not exist."""
         if not self._client.collection_exists(self.collection):
             return 0
         return int(self._client.count(self.collection).count)
@@ -47,7 +47,7 @@ class QdrantIndex(EngineIndex):
     def nearest(self, queries: FloatArray, k: int) -> Iterator[tuple[int, int, float]]:
         """See `EngineIndex.nearest`."""
         models = _library().models
-        wanted = None  # in this process all items are compared, whatever is asked for
+        wanted = None  # in-process search is always exact
         if not self.in_process:
             wanted = models.SearchParams(exact=self.config.exact)
         requests = [
@@ -64,9 +64,9 @@ class QdrantIndex(EngineIndex):
 
 
 class QdrantConfig(EngineConfig):
-    """Qdrant by inner product; the ``qdrant`` extra.
+    """Qdrant with inner product; needs the ``qdrant`` extra.
 
-    ``url`` is such as ``http://localhost:6333``; None keeps the items in this process.
+    Example of ``url``: ``http://localhost:6333``; None keeps the items in this process.
     """
 
     kind: Literal["qdrant"] = "qdrant"

@@ -1,4 +1,4 @@
-"""Top-k selection under an eligibility mask, for one query and for a block of queries."""
+"""Top-k selection under an eligibility mask, for one query or a block of queries."""
 
 from typing import Final, NamedTuple, Protocol
 
@@ -8,11 +8,11 @@ from twotower.index.base import PADDING_ITEM, PADDING_SCORE
 from twotower.types import Array, BoolArray, OffsetArray
 
 _CHUNK: Final = 128
-"""Items whose greatest score bounds the selection; fewer are sorted at once."""
+"""Items per chunk, whose maxima bound the selection; smaller inputs are sorted directly."""
 
 
 class ItemRows(Protocol):
-    """One row of item indices per query, compressed: `twotower.data.Histories` is one."""
+    """One row of item indices per query in CSR form, such as `twotower.data.Histories`."""
 
     @property
     def indptr(self) -> OffsetArray:
@@ -29,9 +29,9 @@ class TopK(NamedTuple):
     """The best items of a block of queries, best first."""
 
     scores: Array
-    """``(queries, k)`` of the scores' type, ``-inf`` where fewer than ``k`` items remain."""
+    """``(queries, k)`` of the scores' dtype, padded with ``-inf`` if fewer than ``k`` remain."""
     items: OffsetArray
-    """``(queries, k)`` int64 item indices, ``-1`` where fewer remain."""
+    """``(queries, k)`` int64 item indices, padded with ``-1``."""
 
 
 def top_k(scores: Array, k: int, excluded: ItemRows | None = None) -> TopK:
@@ -40,7 +40,7 @@ def top_k(scores: Array, k: int, excluded: ItemRows | None = None) -> TopK:
     Parameters
     ----------
     scores
-        ``(queries, items)`` floats without NaN; read, never written to. Infinity is a score.
+        ``(queries, items)`` floats without NaN; not modified. Infinity is a valid score.
     k
         At least 1; may exceed the number of items.
     excluded
@@ -61,7 +61,7 @@ def top_k(scores: Array, k: int, excluded: ItemRows | None = None) -> TopK:
     for row, own in enumerate(scores):
         if excluded is None or eligible is None:
             best = top_k_of(own, k)
-        else:  # as many more as are excluded, which are then dropped
+        else:  # over-fetch by the number of excluded items, then drop those
             taken = excluded.items[excluded.indptr[row] : excluded.indptr[row + 1]]
             best = top_k_of(own, k + len(taken))
             eligible[taken] = False
@@ -73,10 +73,10 @@ def top_k(scores: Array, k: int, excluded: ItemRows | None = None) -> TopK:
 
 
 def top_k_of(scores: Array, k: int, eligible: BoolArray | None = None) -> OffsetArray:
-    """Indices of the best ``k`` eligible items of one query, best first, equal scores by index.
+    """Indices of the best ``k`` eligible items of one query, best first; ties by index.
 
-    The k-th greatest of the chunks' maxima is at most the k-th greatest score, so that two passes
-    at the speed of memory leave few items to sort.
+    The k-th greatest chunk maximum is at most the k-th greatest score, so two passes at memory
+    speed leave few items to sort.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def top_k_of(scores: Array, k: int, eligible: BoolArray | None = None) -> Offset
     Returns
     -------
     items
-        ``(found,)`` int64, fewer than ``k`` where fewer are eligible.
+        ``(found,)`` int64; fewer than ``k`` if fewer are eligible.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def top_k_of(scores: Array, k: int, eligible: BoolArray | None = None) -> Offset
 
 
 def top_scores(scores: Array, k: int) -> Array:
-    """``(queries, up to k)`` the best scores of each query alone, best first.
+    """``(queries, up to k)`` best scores of each query without the items, best first.
 
     Examples
     --------

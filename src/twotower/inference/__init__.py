@@ -1,4 +1,4 @@
-"""Recommendations from a bundle, without torch: from a request to its items."""
+"""Inference from a bundle, without torch: recommendation requests in, ranked items out."""
 
 from typing import TYPE_CHECKING
 

@@ -16,7 +16,7 @@ from twotower.inference.requests import Cause
 from twotower.types import Array, IndexArray
 
 RuleName: TypeAlias = Literal["pinned", "boosted", "buried"]
-"""What an answer says of an item that a rule moved: of several rules the last one, pins first."""
+"""How a business rule moved an item. If several did, the last one counts; pins come first."""
 
 _PHRASES: Final = {
     "given": "because of {}",
@@ -28,31 +28,31 @@ _PHRASES: Final = {
     **dict.fromkeys(("like", "favourite", "favorite"), "because you liked {}"),
     "rating": "because you rated {}",
 }
-"""Words by the kind of an event, spelt without case and marks."""
+"""Reason texts by event kind, its name without case and punctuation."""
 _RATED: Final = "because you gave {} a rating of {:g}"
 _STORED: Final = "because of {} in your history"
-"""Where a log has no kinds, or kinds of other names."""
+"""Reason text if the log has no event kinds, or kinds with other names."""
 NEWEST: Final = 200
-"""Items of a history among which a reason is looked for."""
+"""Newest items of a history that are considered as reasons."""
 
 
-# Neither frozen nor with slots: to make the twenty objects of an answer would take six times as
-# long, to write them as JSON four times.
+# Neither frozen nor slotted: creating an answer's twenty objects would take six times as long, and
+# writing them as JSON four times as long.
 @dataclass
 class Reason:
-    """The item of the history that a recommended item is most like.
+    """The reason for a recommendation: the most similar item of the history.
 
     Attributes
     ----------
     kind
-        How that item got into the history: the kind of the event, ``stored`` where the bundle's log
-        has no kinds, ``given`` (by the request) or ``described`` (by its words).
+        Where the history item came from: the event kind, ``stored`` if the bundle's log has no
+        kinds, ``given`` (in the request's history) or ``described`` (by its text).
     item_id, title
-        That item.
+        The history item.
     text
         The reason in words.
     similarity
-        Mean cosine of the parts of the two items' vectors: see `part_scales`.
+        Mean cosine over the parts of the two items' vectors: see `part_scales`.
     """
 
     kind: str
@@ -75,18 +75,18 @@ class Recommendation:
     item_id
         External id.
     title
-        The catalogue's title, where it has one.
+        Title in the catalogue, if any.
     score
-        What ranked it: of the last stage, comparable only within one answer.
+        The score of the last stage, which ranked it; comparable only within one answer.
     rank
         From 1.
     retrieval_score
-        The first stage's score, the inner product of user and item vector; None where the
-        item was found otherwise.
+        The first stage's score, the inner product of user and item vectors; None if the item was
+        not found by retrieval.
     rerank_score
-        The second stage's score, or None where there was none.
+        The second stage's score; None without re-ranking.
     reason
-        Why, or None where nothing in the user's history is like it, or reasons were not asked for.
+        Why it is recommended; None if no item of the history is similar, or reasons are off.
     rule
         ``pinned``, ``boosted`` or ``buried`` by a business rule, or None.
     """
@@ -110,10 +110,10 @@ class Answer:
     items
         Best first.
     source
-        ``model``, or ``popular`` where nothing is known of the user that the model could read:
-        then the items are those with the most events in the training log, which is their score.
+        ``model``, or ``popular`` if the model has no input for the user: the items are then those
+        with the most events in the training log, and the score is that number.
     unknown_items
-        Items of the request's history that are not known, which it was answered without.
+        Unknown items of the request's history, which were ignored.
     """
 
     items: list[Recommendation]
@@ -127,7 +127,7 @@ def recommendations(
     reasons: Sequence[Reason | None] | None = None,
     rules: Sequence[RuleName | None] | None = None,
 ) -> list[Recommendation]:
-    """A ranked list of the table's rows as it is shown."""
+    """Ranked rows of the item table as recommendations."""
     columns = (
         table.ids.rows[ranked.items].tolist(),
         table.titles.rows[ranked.items].tolist(),
@@ -148,7 +148,7 @@ def reasons_for(
     causes: Sequence[Cause],
     least: float = -inf,
 ) -> list[Reason | None] | None:
-    """For each item the item of the history whose vector is most similar, if any is similar at all.
+    """For each item, the history item with the most similar vector.
 
     Parameters
     ----------
@@ -157,12 +157,13 @@ def reasons_for(
     causes
         How each item of the history got there.
     least
-        An item that was rated lower is no reason.
+        Lowest rating of a reason: history items rated lower are skipped.
 
     Returns
     -------
     list or None
-        None for an item that points away from the whole history, and where there is no history.
+        One entry per item, None if no history item has a positive similarity; None instead of a
+        list if there is no history.
     """
     history, causes = history[-NEWEST:], causes[-NEWEST:]
     low = {cause for cause in set(causes) if cause.rating is not None and cause.rating < least}
@@ -189,12 +190,12 @@ def reasons_for(
 
 @lru_cache(256)
 def _phrase(kind: str) -> str | None:
-    """The words of a reason for a kind of event, if its name is a usual one."""
+    """The reason text for an event kind, if its name is a common one."""
     return _PHRASES.get(folded(kind))
 
 
 def _cause(item_id: str, title: str | None, cause: Cause) -> tuple[str, str, str | None, str]:
-    """What a reason says of an item of the history: kind, id, title and text."""
+    """A reason's kind, item id, title and text for an item of the history."""
     shown = title or item_id
     words = _phrase(cause.kind)
     if cause.rating is not None and words in (None, _PHRASES["rating"]):

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from twotower.inference.business_rules import BusinessRules
 
 Unknown: TypeAlias = Literal["popular", "skip", "fail"]
-"""What a batch does with users that the bundle does not know."""
+"""How a batch treats users that the bundle does not know."""
 
 _USERS_AT_ONCE: Final = 4096
 SHARD_USERS: Final = 16 * _USERS_AT_ONCE
-"""Users of a shard by default: whole blocks, so that its rows are those of one file to the bit."""
+"""Default users per shard: whole blocks, which makes the rows bit-identical to a single file's."""
 SCHEMA: Final = pa.schema(
     [
         (columns.USER_ID, pa.string()),
@@ -48,16 +48,16 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What a batch holds."""
+    """Counts of users and rows of a batch."""
 
     users: int = 0
-    """Users asked for."""
+    """Users requested."""
     rows: int = 0
-    """Items written, of all users."""
+    """Items written, over all users."""
     unknown: int = 0
     """Users that the bundle does not know."""
     empty: int = 0
-    """Known users for whom no item was left."""
+    """Known users who got no items."""
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -71,21 +71,21 @@ class BatchCounts:
 CSV: Final = (".csv",)
 JSON_LINES: Final = (".jsonl", ".ndjson")
 PARQUET: Final = (".parquet", ".pq")
-"""Suffixes of each kind of file."""
+"""File suffixes of each format."""
 _SUFFIXES: Final = (*CSV, *JSON_LINES, *PARQUET)
 STANDARD_OUTPUT: Final = Path("-")
-"""In place of a file to write: JSON lines to standard output."""
+"""Output path that stands for JSON lines on standard output."""
 
 
 def read_users(file: Path) -> list[str]:
-    """The ``user_id`` column of a CSV, JSON lines or Parquet file, by its suffix.
+    """The ``user_id`` column of a CSV, JSON lines or Parquet file, told apart by suffix.
 
-    Of a folder, that of all its files with such a suffix, in the order of their names.
+    For a folder, the columns of all its files with such a suffix, in order of file name.
 
     Raises
     ------
     InputError
-        Where the file is none, is of another suffix, or has no such column of texts.
+        If the file cannot be read, has another suffix, or lacks such a text column without nulls.
     """
     if file.is_dir():
         files = sorted(path for path in file.iterdir() if path.suffix.lower() in _SUFFIXES)
@@ -123,7 +123,7 @@ def _check_suffix(path: Path) -> None:
 
 
 def _read_column(file: Path) -> tuple[pa.Table, list[str]]:
-    """A table with the column, or without any where the file lacks it; all columns of the file."""
+    """A table with that column only (empty if the file lacks it), and all column names."""
     suffix = file.suffix.lower()
     if suffix in PARQUET:
         names = pq.read_schema(file).names
@@ -135,7 +135,7 @@ def _read_column(file: Path) -> tuple[pa.Table, list[str]]:
 
 @contextmanager
 def _writer(path: Path) -> Iterator[Callable[[pa.Table], object]]:
-    """Takes tables, and writes them as the suffix of the path says."""
+    """A function that writes tables in the format of the path's suffix."""
     if path == STANDARD_OUTPUT:
         yield lambda table: sys.stdout.write(pl.DataFrame(pl.from_arrow(table)).write_ndjson())
         return
@@ -165,34 +165,33 @@ def recommend_to_file(
     context: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> BatchCounts:
-    """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source``.
+    """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source`` for many users.
 
-    As CSV, JSON lines or Parquet by the suffix: ``.csv``, ``.jsonl`` or ``.ndjson``, ``.parquet``;
-    the path ``-`` is standard output, as JSON lines. A file is written all or nothing. Items are
-    searched exactly: for many users at once a matrix product costs less than an approximate search
-    for each.
+    The suffix selects CSV (``.csv``), JSON lines (``.jsonl``, ``.ndjson``) or Parquet
+    (``.parquet``, ``.pq``); the path ``-`` writes JSON lines to standard output. Files are written
+    atomically. Items are searched exactly: for many users at once, a matrix product costs less
+    than an approximate search for each.
 
     Parameters
     ----------
     users
         Ids of users.
     options
-        For all users alike; ``unknown`` takes the place of `RecommendOptions.strict`, and a file
-        has no reasons.
+        For all users; ``unknown`` replaces `RecommendOptions.strict`, and no reasons are written.
     unknown
-        What to do with users that the bundle does not know: ``popular`` gives them the items that
-        most users had, with ``popular`` in the column ``source`` and counts as scores; ``skip``
+        How to treat users that the bundle does not know: ``popular`` gives them the items with the
+        most events, with ``popular`` in the column ``source`` and event counts as scores; ``skip``
         leaves them out; ``fail`` refuses the batch. They are counted in any case.
     context
-        Declared columns of the log, for all users alike.
+        Declared columns of the log, for all users.
     progress
-        Called with the number of users that were just done.
+        Called with the number of users just completed.
 
     Raises
     ------
     InputError
-        At unknown users where ``unknown`` is ``fail``, at a file of another suffix, and as
-        `Pipeline.recommend`.
+        If there are unknown users and ``unknown`` is ``fail``, at an unsupported file suffix, and
+        as `Pipeline.recommend`.
     """
     tables = recommendation_tables(
         pipeline, users, options, unknown=unknown, context=context, progress=progress
@@ -218,28 +217,28 @@ def recommend_to_folder(
     mapper: Mapper = map,
     shard_users: int = SHARD_USERS,
 ) -> BatchCounts:
-    """Write what `recommend_to_file` writes as ``part-00000.parquet``, … of a folder.
+    """Write the rows of `recommend_to_file` as shards ``part-00000.parquet``, … in a folder.
 
-    The shards, read in the order of their names, are the rows of the one file. An empty file
-    ``_SUCCESS`` is written last: a folder without it is of a run that did not end.
+    Read in order of name, the shards hold the same rows as the single file. An empty file
+    ``_SUCCESS`` is written last: a folder without it is from an unfinished run.
 
     Parameters
     ----------
     pipeline
-        The bundle as this process has it: tells what cannot be answered before work begins.
+        The bundle as loaded in this process: used to refuse unknown users before work begins.
     bundle
-        Its path or URL, for the processes that make the shards under the rules of ``pipeline``.
+        Its path or URL, for the worker processes, which apply the business rules of ``pipeline``.
     out
         Path or URL of an empty or new folder.
     mapper
-        Makes the shards: `map`, or that of `twotower.cluster.ray_cluster`.
+        Maps over the shards: `map`, or that of `twotower.cluster.ray_cluster`.
     shard_users
-        Users of a shard.
+        Users per shard.
 
     Raises
     ------
     InputError
-        At a folder that is not empty or has the name of a file, and as `recommend_to_file`.
+        If the folder is not empty or has a file's name, and as `recommend_to_file`.
     """
     if Path(out).suffix.lower() in _SUFFIXES or str(out) == str(STANDARD_OUTPUT):
         raise InputError(
@@ -269,7 +268,7 @@ def recommend_to_folder(
 
 @dataclass(frozen=True)
 class _Shards:
-    """Writes shards, in a process that reads the bundle when it gets the first."""
+    """Writes shards in a worker process, which loads the bundle at its first shard."""
 
     bundle: str
     out: str
@@ -300,7 +299,7 @@ def recommendation_tables(
     context: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[pa.Table, BatchCounts]]:
-    """What `recommend_to_file` writes, some users at a time, with what each table holds."""
+    """The rows of `recommend_to_file` in tables of some users each, with each table's counts."""
     check_unknown(unknown)
     known = pipeline.contents.users
     moment = pipeline.context_without_time(context)
@@ -348,7 +347,7 @@ def _table(
     answers: Mapping[str, RankedItems],
     fallback: RankedItems | None,
 ) -> tuple[pa.Table, BatchCounts]:
-    """Rows of some users; those without an answer get ``fallback``, or nothing."""
+    """Rows of some users; users without an answer get ``fallback``, or nothing if it is None."""
     none = RankedItems(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
     rows = [answers.get(user, fallback or none) for user in users]
     lengths = [len(row.items) for row in rows]

@@ -1,4 +1,4 @@
-"""Business rules: items that are pinned, boosted, buried or blocked, whoever asks."""
+"""Business rules: items that are pinned, boosted, buried or blocked for all users."""
 
 import json
 import tomllib
@@ -24,19 +24,19 @@ _NAMES: Final[tuple[RuleName | None, ...]] = (None, "boosted", "buried")
 
 
 class Pin(Config):
-    """An item at a fixed position of every answer that may hold it."""
+    """An item at a fixed position of every answer in which it is eligible."""
 
     item: str
-    """Its id."""
+    """Item id."""
     position: int = Field(ge=1, strict=True)
     """From 1."""
 
 
 class Rule(ItemConditions):
-    """The items that a rule is for: those that meet all of its conditions."""
+    """The items that a rule applies to: those that meet all of its conditions."""
 
     items: tuple[str, ...] = ()
-    """Only items with these ids; none named means any."""
+    """Only items with these ids; empty for any."""
 
     @model_validator(mode="after")
     def _is_for_some_items(self) -> Self:
@@ -47,14 +47,15 @@ class Rule(ItemConditions):
 
 class _Weighted(Rule):
     name: ClassVar[RuleName]
-    """What an answer says of its items."""
+    """How answers name the rule."""
     sign: ClassVar[int]
-    """Of its offset."""
+    """Sign of its offset."""
 
     factor: float | None = Field(None, gt=0)
-    """Multiplies a score above 0, and divides one below, so that more is always better."""
+    """Multiplies a positive score and divides a negative one: a larger factor always ranks
+    higher."""
     offset: float | None = Field(None, gt=0)
-    """In place of a factor: is added to the score of a boosted item, and taken from a buried
+    """Instead of a factor: added to the score of a boosted item, subtracted from a buried
     one's."""
 
     @model_validator(mode="after")
@@ -83,7 +84,7 @@ class Bury(_Weighted):
 
 
 class BusinessRules(Config):
-    """The rules of a file: a table of arrays ``pin``, ``boost``, ``bury`` and ``block``.
+    """The rules of a file: arrays of tables ``pin``, ``boost``, ``bury`` and ``block``.
 
     Examples
     --------
@@ -115,12 +116,12 @@ class BusinessRules(Config):
 
 
 def read_rules(path: Path) -> BusinessRules:
-    """Read a rules file: JSON where its name ends so, else TOML.
+    """Read a rules file: JSON if its name ends in ``.json``, else TOML.
 
     Raises
     ------
     InputError
-        Where it cannot be read, or at the first rule that is wrong, with its place in the file.
+        If it cannot be read, or at the first invalid rule, with its position in the file.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -135,34 +136,34 @@ def read_rules(path: Path) -> BusinessRules:
 
 @dataclass(frozen=True)
 class ActiveRules:
-    """Rules over the items that are served; made anew whenever those change."""
+    """Business rules resolved against the served items; rebuilt whenever those change."""
 
     rules: BusinessRules
-    """As the file has them."""
+    """The rules as configured."""
     table: ItemTable
     """The items."""
     unknown: tuple[str, ...]
-    """Ids in the rules that no item has: those rules do nothing, until such an item is added."""
+    """Item ids in the rules that no item has; they have no effect until such an item is added."""
     open: BoolArray
     """``(rows,)`` False for blocked items."""
     pins: Mapping[int, int]
     """Position of each pinned row."""
     group: IndexArray
-    """``(rows,)`` the group of each row. Its rows have the same weight, so that their best ones are
-    those of the model; 0 is the group that no rule weighs, pinned rows have one too."""
+    """``(rows,)`` the group of each row. All rows of a group have the same weight, so the model's
+    order holds within it. Group 0 is untouched by rules; pinned rows have groups of their own."""
     weights: FloatArray
     """``(groups, 2)`` factor and offset."""
     names: tuple[RuleName | None, ...]
-    """What an answer says of each group."""
+    """Rule name that answers give for each group."""
 
     @classmethod
     def of(cls, rules: BusinessRules, table: ItemTable) -> Self:
-        """Rules over these items.
+        """Resolve rules against these items.
 
         Raises
         ------
         InputError
-            At a category or column that no item has.
+            If a rule names a category or column that no item has.
         """
         named = [*(pin.item for pin in rules.pin)]
         named += [item for rule in (*rules.boost, *rules.bury, *rules.block) for item in rule.items]
@@ -203,11 +204,11 @@ class ActiveRules:
         )
 
     def over(self, table: ItemTable) -> Self:
-        """The same rules over other items."""
+        """The same rules resolved against other items."""
         return self if table is self.table else type(self).of(self.rules, table)
 
     def parts(self, eligible: EligibilityMask) -> list[EligibilityMask]:
-        """Eligible items by group, to be ranked apart: their best together hold the best of all."""
+        """Eligible items by group, to rank separately: the overall best are among each one's."""
         if eligible.mask is self.table.eligibility.mask:
             return self._parts
         return self._split(eligible.mask)
@@ -224,14 +225,14 @@ class ActiveRules:
         return [first, *(part for part in others if part.count)]
 
     def ranking(self, best: Callable[[int], RankedItems], k: int) -> Callable[[int], RankedItems]:
-        """Items by the scores that the rules make of the model's, pinned ones first.
+        """Rank items by the model's scores as adjusted by the rules, pinned items first.
 
         Parameters
         ----------
         best
-            Gives at least so many of the best items of each group, where there are so many.
+            Given a count, returns at least that many best items of each group, or all of them.
         k
-            Length of the answer: what is pinned behind it is not pinned.
+            Length of the answer: pins beyond it are ignored.
         """
         pinned = [row for row, position in self.pins.items() if position <= k]
 
@@ -245,7 +246,7 @@ class ActiveRules:
         return first
 
     def placed(self, ranked: RankedItems, k: int) -> RankedItems:
-        """A list of `ranking` with the pinned items, which come first, at their positions."""
+        """A list of `ranking` with the pinned items moved from its head to their positions."""
         positions = [self._position(row, k) for row in ranked.items.tolist()]
         places = [place for place, position in enumerate(positions) if position is None]
         pinned = [(position, place) for place, position in enumerate(positions) if position]
@@ -254,7 +255,7 @@ class ActiveRules:
         return ranked.take(np.asarray(places, dtype=np.int64))
 
     def names_of(self, items: OffsetArray, k: int) -> list[RuleName | None]:
-        """What an answer of length ``k`` says of its items."""
+        """The rule that moved each item of an answer of length ``k``, or None."""
         return [
             "pinned" if self._position(row, k) else self.names[self.group[row]]
             for row in items.tolist()
@@ -272,7 +273,7 @@ class ActiveRules:
 
 
 def _rows_of(place: str, rule: Rule, table: ItemTable) -> BoolArray:
-    """``(rows,)`` which items the rule at a place of the file is for."""
+    """``(rows,)`` which items a rule applies to; errors name ``place``, where the file has it."""
     try:
         check_categories(rule, table.names)
         mask = table.meeting(rule)

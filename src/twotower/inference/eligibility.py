@@ -10,17 +10,17 @@ from twotower.types import Array, BoolArray, IndexArray, OffsetArray
 
 @dataclass(frozen=True, slots=True)
 class EligibilityMask:
-    """The items of a mask that many requests share, except those that a user has seen.
+    """A mask over items that many requests share, minus the items that one user has seen.
 
-    A request needs no mask of its own over all items: only the few that its user has seen are kept.
+    A request needs no full mask of its own: it only keeps the few items that its user has seen.
     """
 
     mask: BoolArray
     """``(items,)`` items that are eligible for any user. Read only."""
     count: int
-    """How many eligible items that is."""
+    """Number of eligible items in ``mask``."""
     seen: OffsetArray | None = None
-    """``(n,)`` int64 items excluded for this user, in rising order; None for none."""
+    """``(n,)`` int64 items excluded for this user, ascending; None for none."""
 
     @classmethod
     def of(cls, mask: BoolArray) -> Self:
@@ -50,6 +50,6 @@ class EligibilityMask:
         return allowed
 
     def rows(self, first: int = 0) -> OffsetArray:
-        """All eligible rows from ``first`` on, in rising order."""
+        """All eligible rows from ``first`` on, ascending."""
         rows: OffsetArray = np.flatnonzero(self.mask[first:]) + first
         return rows if self.seen is None else rows[self.contains(rows)]

@@ -1,4 +1,4 @@
-"""Filters of a request: categories, prices, blocked items, and per-group caps."""
+"""Request filters: categories, prices, declared columns, blocked items and per-group caps."""
 
 import re
 from collections import Counter
@@ -15,17 +15,17 @@ from twotower.errors import InputError
 from twotower.types import Array, BoolArray, IndexArray
 
 SEPARATOR: Final = "|"
-"""Between the categories of an item that has several."""
+"""Separates the categories of an item that has several."""
 
 
 Scalar: TypeAlias = StrictBool | StrictInt | StrictFloat | str
 
 
 class Condition(Config):
-    """What a declared column's value must be; ``"red"`` is short for ``{"is": ["red"]}``.
+    """A condition on a declared column; ``"red"`` is short for ``{"is": ["red"]}``.
 
-    Of a list, ``is`` asks for any of its parts and ``not`` for none of them. A missing value does
-    not meet ``is``, ``min`` and ``max``.
+    A list column meets ``is`` if any of its values matches, and ``not`` if none does. A missing
+    value never meets ``is``, ``min`` or ``max``.
     """
 
     is_: tuple[Scalar, ...] = Field((), alias="is")
@@ -33,9 +33,9 @@ class Condition(Config):
     not_: tuple[Scalar, ...] = Field((), alias="not")
     """None of these."""
     min: Scalar | None = None
-    """Least number or date."""
+    """Lowest number or earliest date."""
     max: Scalar | None = None
-    """Greatest number or date."""
+    """Highest number or latest date."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -53,19 +53,19 @@ class Condition(Config):
 
 
 class ItemConditions(Config):
-    """What an item must be, all of it; without any condition every item meets them."""
+    """Conditions on items, all of which must hold; without any, every item passes."""
 
     categories: tuple[str, ...] = ()
-    """Only items of any of these categories; none named means any. An item whose category is
+    """Only items of any of these categories; empty for any. An item whose category is
     ``Drama|Comedy`` has both."""
     not_categories: tuple[str, ...] = ()
-    """No items of any of these."""
+    """No items of any of these categories."""
     min_price: float | None = Field(None, ge=0, strict=True)
-    """Least price. Items without a price do not pass a price limit."""
+    """Lowest price. Items without a price do not pass a price limit."""
     max_price: float | None = Field(None, ge=0, strict=True)
     """Highest price."""
     where: dict[str, Condition] = Field(default_factory=dict)
-    """Conditions on declared columns, all of which an item meets: ``{"brand": "Lumen",
+    """Conditions on declared columns, all of which must hold: ``{"brand": "Lumen",
     "tags": {"is": ["sale", "bio"], "not": "premium"}, "launch_date": {"min": "2025-01-01"}}``."""
 
     @model_validator(mode="after")
@@ -84,17 +84,17 @@ class ItemConditions(Config):
 
 
 class Filters(ItemConditions):
-    """Which items may be recommended, for what they are. The empty filter lets all through."""
+    """Filters on which items may be recommended, and caps per group. Empty filters pass all."""
 
     block: tuple[str, ...] = ()
     """Item ids that must not appear. Unknown ids block nothing."""
     max_per_category: int | None = Field(None, ge=1, strict=True)
-    """Most items of one category in an answer; items without a category are not counted."""
+    """Most items of one category in an answer; items without a category are not capped."""
     max_per_franchise: int | None = Field(None, ge=1, strict=True)
-    """Most items of one franchise, as titles tell: see `franchise`."""
+    """Most items of one franchise, derived from titles: see `franchise`."""
     max_per: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(default_factory=dict)
-    """Most items of one value of a declared category or list: ``{"brand": 2}``. Items without a
-    value are not counted."""
+    """Most items per value of a declared category or list column: ``{"brand": 2}``. Items without
+    a value are not capped."""
 
     @property
     def has_caps(self) -> bool:
@@ -104,13 +104,13 @@ class Filters(ItemConditions):
 
 
 ANY = Filters.model_construct()  # unchecked: most processes build no schema of filters
-"""Lets everything through."""
+"""Passes every item."""
 
 
 def passing(
     filters: ItemConditions, categories: Array, names: Sequence[str], prices: Array
 ) -> BoolArray:
-    """``(items,)`` which items a filter's categories and prices let through.
+    """``(items,)`` which items pass the category and price conditions.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def passing(
 
 
 def categories_of(name: str) -> tuple[str, ...]:
-    """The categories that one field names: ``Drama|Comedy`` is two.
+    """The categories in one category field: ``Drama|Comedy`` is two.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def categories_of(name: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def category_groups(names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """For each field's text the numbers of its categories, counted over all of them."""
+    """For each category field, the numbers of its categories, shared across all fields."""
     numbers: dict[str, int] = {}
     return tuple(
         tuple(numbers.setdefault(part, len(numbers)) for part in categories_of(name))
@@ -154,7 +154,7 @@ def category_groups(names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
 
 
 def check_categories(filters: ItemConditions, names: Sequence[str]) -> None:
-    """Refuse categories that no item has: `InputError`, which lists near ones."""
+    """`InputError` at a category that no item has; it suggests similar ones."""
     wanted = (*filters.categories, *filters.not_categories)
     if not wanted:
         return
@@ -182,13 +182,13 @@ def _known(names: tuple[str, ...]) -> frozenset[str]:
 
 
 def within_caps(caps: Sequence[tuple[Sequence[Sequence[int]], int]], k: int) -> list[int]:
-    """The first ``k`` places of a ranked list after per-group caps are applied.
+    """The first ``k`` positions of a ranked list that remain under per-group caps.
 
     Parameters
     ----------
     caps
-        Pairs of the groups of each place, best place first, and the most places of one group. A
-        place may be of several groups, each of which counts it, or of none.
+        Pairs of the groups at each position, best first, and the cap per group. A position may
+        belong to several groups and count for each, or to none.
 
     Examples
     --------
@@ -223,16 +223,16 @@ def _codes(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 _BREAK: Final = re.compile(r"\s*(?::|\(|\[|,| - | – | — |\|).*$", re.DOTALL)
-"""A subtitle, an edition or a platform begins here."""
+"""Start of a subtitle, edition or platform."""
 _TAIL: Final = re.compile(
     r"\s+(?:[ivx]{1,5}|[0-9]{1,4}|hd|remastered|remake|deluxe|edition|collection|"
     r"special|limited|collector'?s|ultimate|complete|standard|game of the year|goty)$"
 )
-"""A number in a series or the name of an edition."""
+"""A trailing series number or edition name."""
 
 
 def franchise(title: str | None) -> str | None:
-    """The beginning of a title that its sequels and editions share, or None where there is none.
+    """The start of a title that its sequels and editions share, or None if there is none.
 
     Examples
     --------
@@ -253,14 +253,14 @@ def franchise(title: str | None) -> str | None:
 
 
 class FranchiseCodes:
-    """Numbers of franchises. A title is parsed once, however often the items change."""
+    """Assigns numbers to franchises; parses each title once, even if the items change."""
 
     def __init__(self) -> None:
         self._of_name: dict[str, int] = {}
         self._of_title: dict[str | None, int] = {None: -1}
 
     def codes(self, titles: Iterable[str | None]) -> IndexArray:
-        """``(titles,)`` a number for each franchise, -1 for none."""
+        """``(titles,)`` the franchise number of each title, -1 for none."""
         known = self._of_title
         return np.asarray(
             [known[title] if title in known else self._parsed(title) for title in titles],

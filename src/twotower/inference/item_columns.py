@@ -1,4 +1,4 @@
-"""Declared columns of the items that are served: filters, caps and stock by them."""
+"""Declared columns of the served items, for filters, caps and stock."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ _NUMBERS: Final = ("number", "date", "flag")
 _SETS: Final = ("category", "list")
 
 Described = Mapping[str, Any]
-"""Declared values of one item by name; what is left out is missing."""
+"""Declared values of one item by column name; absent names are missing values."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class ColumnValues:
     """One column's values by row of the item table."""
 
     column: Column
-    """What was declared."""
+    """Its declaration."""
     values: GrowingRows
-    """Of a number, date or flag float64, NaN where missing; else the position in ``sets``, 0 where
+    """Float64 for a number, date or flag, NaN if missing; otherwise the position in ``sets``, 0 if
     missing."""
     sets: tuple[tuple[str, ...], ...] = ()
-    """Distinct values, each as the categories that it is; the first is of none."""
+    """Distinct values, each as a tuple of categories; the first is empty."""
 
     @classmethod
     def of(cls, column: Column, values: Sequence[Any]) -> Self:
@@ -41,14 +41,14 @@ class ColumnValues:
         return cls(column, *_coded(values, ((),)))
 
     def with_rows(self, values: Sequence[Any], rows: Array) -> Self:
-        """The same with values written to rows behind, see `GrowingRows.with_rows`."""
+        """The column with values written at appended rows: see `GrowingRows.with_rows`."""
         if self.column.kind in _NUMBERS:
             return replace(self, values=self.values.with_rows(_as_numbers(values), rows))
         coded, sets = _coded(values, self.sets)
         return replace(self, values=self.values.with_rows(coded.rows, rows), sets=sets)
 
     def rewritten(self, values: Sequence[Any], rows: Array) -> Self:
-        """A copy with other values in rows that there are."""
+        """A copy with new values in existing rows."""
         other = replace(self, values=GrowingRows.of(self.values.rows.copy()))
         if self.column.kind in _NUMBERS:
             other.values.rows[rows] = _as_numbers(values)
@@ -58,7 +58,7 @@ class ColumnValues:
         return replace(other, sets=sets)
 
     def value(self, row: int) -> Any:
-        """One value, as a request would give it; None where it is missing."""
+        """One value, in the form that a request would send; None if missing."""
         found = self.values.rows[row]
         if self.column.kind in _NUMBERS:
             if np.isnan(found):
@@ -70,7 +70,7 @@ class ColumnValues:
         return names[0] if names else None
 
     def passing(self, name: str, condition: Condition) -> BoolArray:
-        """``(rows,)`` which values meet a condition; a missing one meets ``not`` alone."""
+        """``(rows,)`` which values meet a condition; a missing one can only meet ``not``."""
         if self.column.kind in _NUMBERS:
             return self._numbers_passing(name, condition)
         if condition.min is not None or condition.max is not None:
@@ -102,7 +102,7 @@ class ColumnValues:
         return passes
 
     def groups(self, name: str, rows: Array) -> list[tuple[int, ...]]:
-        """What the value of each row counts for under a cap: nothing where it is missing."""
+        """The groups that each row's value counts for under a cap; none if it is missing."""
         if self.column.kind not in _SETS:
             raise InputError(f"{name} is a {self.column.kind}, a cap is for a category or a list")
         groups = self._numbered
@@ -118,14 +118,14 @@ class ColumnValues:
 
 @dataclass(frozen=True)
 class ItemColumns:
-    """The declared columns by name; those that can be filtered by."""
+    """The declared columns that can be filtered on, by name."""
 
     schema: Schema
     columns: Mapping[str, ColumnValues]
 
     @classmethod
     def of(cls, schema: Schema, items: pl.DataFrame) -> Self:
-        """Of a bundle's items."""
+        """The columns of a bundle's items."""
         return cls(
             schema,
             {
@@ -136,11 +136,11 @@ class ItemColumns:
         )
 
     def with_rows(self, described: Sequence[Described], rows: Array) -> Self:
-        """The same with items behind."""
+        """The columns with items appended."""
         return self._changed(ColumnValues.with_rows, described, rows)
 
     def rewritten(self, described: Sequence[Described], rows: Array) -> Self:
-        """The same with items that are described anew."""
+        """The columns with new values for existing items."""
         return self._changed(ColumnValues.rewritten, described, rows)
 
     def _changed(self, change: Any, described: Sequence[Described], rows: Array) -> Self:
@@ -157,14 +157,14 @@ class ItemColumns:
         return {name: values.value(row) for name, values in self.columns.items()}
 
     def find(self, name: str) -> ColumnValues:
-        """A column by name; `InputError` where there is none to filter by."""
+        """A column by name; `InputError` if no such column can be filtered on."""
         if name not in self.columns:
             known = ", ".join(map(repr, self.columns)) or "none"
             raise InputError(f"unknown column {name!r} in filters", f"the bundle has: {known}")
         return self.columns[name]
 
     def passing(self, filters: ItemConditions) -> BoolArray | None:
-        """``(rows,)`` which items meet all conditions; None where there are none."""
+        """``(rows,)`` which items meet all ``where`` conditions; None if there are none."""
         passes: BoolArray | None = None
         for name, condition in filters.where.items():
             found = self.find(name).passing(name, condition)
@@ -172,7 +172,7 @@ class ItemColumns:
         return passes
 
     def in_stock(self) -> BoolArray | None:
-        """``(rows,)`` False for what a stock flag says cannot be had; None without a flag."""
+        """``(rows,)`` False for items that a stock flag marks as unavailable; None without one."""
         flags = [self.columns[name].values.rows != 0 for name in self.schema.stock]
         return np.logical_and.reduce(flags) if flags else None
 

@@ -1,4 +1,4 @@
-"""Item encoder: vectors of items added after training, by the item tower in onnxruntime."""
+"""Item encoder: vectors of cold-start items, by the item tower in onnxruntime."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ _FILE: Final = "the bundle's item_tower.onnx"
 
 @dataclass(frozen=True)
 class EncodedItems:
-    """Vectors of items that training never saw, as arrays and as bytes; row ``i`` is one item."""
+    """Vectors of cold-start items, as arrays and as bytes; one row per item."""
 
     vectors: FloatArray
     """``(items, d)`` outputs of the item tower."""
     user_features: FloatArray
-    """``(items, 12)`` what an event with the item adds to its user's features."""
+    """``(items, 12)`` the item's contribution to the features of a user who interacts with it."""
     history: FloatArray | None
-    """``(items, h)`` what the user tower reads of it in a history, or None."""
+    """``(items, h)`` the user tower's input for the item in a history, or None."""
     text: FloatArray | None
     """``(items, t)`` unit text vectors, or None."""
 
@@ -49,7 +49,7 @@ class EncodedItems:
     def of_bytes(
         cls, kept: Sequence[bytes], text: FloatArray | None, contents: BundleContents
     ) -> Self:
-        """What `to_bytes` gave of items that the same bundle encoded, and their texts."""
+        """Items from `to_bytes`, encoded by the same bundle, with their text vectors."""
         history = contents.history_table
         widths = [contents.item_vectors.shape[1], contents.user_features.item_table.shape[1]]
         rows = np.stack([np.frombuffer(row, dtype=np.float32) for row in kept])
@@ -58,21 +58,21 @@ class EncodedItems:
 
 
 class ItemEncoder:
-    """Encodes items that training never saw, by the statistics and weights of the training.
+    """Encodes cold-start items with the statistics and weights from training.
 
     Parameters
     ----------
     text_encoder
-        The encoder of the bundle's texts, `twotower.inference.text_encoder.text_encoder_of`.
+        The bundle's text encoder: see `twotower.inference.text_encoder.text_encoder_of`.
     threads
         Threads that one run may use.
 
     Raises
     ------
     InputError
-        Where the bundle holds no item tower, or lacks the text encoder that it needs.
+        If the bundle holds no item tower, or lacks the text encoder that the tower needs.
     ArtefactError
-        Where the tower cannot be run.
+        If the tower cannot be run.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class ItemEncoder:
 
     @property
     def keeps_text(self) -> bool:
-        """Whether the texts of items are searched, so that those of new ones are kept."""
+        """Whether text vectors of new items are kept, because text search uses them."""
         return self._new.text is not None
 
     def texts(self, rows: pl.DataFrame) -> FloatArray | None:
-        """``(rows, t)`` text vectors; None where no text is read."""
+        """``(rows, t)`` text vectors; None without a text encoder."""
         if self.text_encoder is None:
             return None
         return self.text_encoder.encode(item_texts(rows, self._new.text_fields))
@@ -114,19 +114,19 @@ class ItemEncoder:
         added: int = 0,
         columns: Sequence[Mapping[str, Any]] | None = None,
     ) -> EncodedItems:
-        """Encode items, so that none is in more lists than it may be.
+        """Encode items, scaled down where needed to bound how often each is recommended.
 
         Parameters
         ----------
         rows
-            Catalogue columns; any but the id may be null or absent. What does not say when it
-            came out is taken to be newer than the bundle's items.
+            Catalogue columns; any but the id may be null or absent. An item without a release time
+            is taken to be newer than the bundle's items.
         text
             Their `texts`.
         added
-            Items that were added before; see `ListBars.scales`.
+            Number of items added before: see `ListBars.scales`.
         columns
-            Their declared columns, checked before; what is left out is missing.
+            Their declared columns, already checked; absent names are missing values.
         """
         encoded = self.unbounded(rows, text, columns)
         return replace(encoded, vectors=self._bounded(encoded.vectors, rows, added))
@@ -137,7 +137,7 @@ class ItemEncoder:
         text: FloatArray | None,
         columns: Sequence[Mapping[str, Any]] | None = None,
     ) -> EncodedItems:
-        """Encode items, in however many lists they would be; parameters as of `encode`."""
+        """Encode items without the bound on exposure; parameters as in `encode`."""
         new, feed = self._new, self.feed(rows, text, columns)
         with reading(_FILE, "cannot be run"):
             towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
@@ -159,7 +159,7 @@ class ItemEncoder:
         text: FloatArray | None,
         columns: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Array]:
-        """What the item tower reads; parameters as of `encode`."""
+        """Inputs of the item tower; parameters as in `encode`."""
         new, count = self._new, rows.height
         feed: dict[str, Array] = {
             "item": np.tile(new.unknown_id, (count, 1)),
@@ -168,7 +168,7 @@ class ItemEncoder:
         }
         if text is not None:
             feed["text"] = text
-        if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
+        if "image" in self._inputs:  # the tower has learned zeros as no image
             feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
         declared = self._contents.declared
         if "codes" in self._inputs and declared is not None:
@@ -180,7 +180,7 @@ class ItemEncoder:
     def _vectors(
         self, towers: FloatArray, text: FloatArray | None, release: FloatArray
     ) -> FloatArray:
-        """``(rows, d + f)``: with what stands for the factors, where the model has factors."""
+        """``(rows, d + f)`` vectors, with estimated factors if the model has factors."""
         fold_in, known = self._contents.info.fold_in, self._new.text
         if fold_in is None:
             return np.float32(self._new.vector_scale) * towers
@@ -192,7 +192,7 @@ class ItemEncoder:
         return cold.vectors(towers, nearest, factors)
 
     def _bounded(self, vectors: FloatArray, rows: pl.DataFrame, added: int) -> FloatArray:
-        """Vectors with which no item is in more lists than it may be: see `ListBars`."""
+        """Vectors scaled to keep each item within its share of top-10 lists: see `ListBars`."""
         bars = self._new.bars
         if bars is None:
             return vectors
@@ -207,19 +207,19 @@ class ItemEncoder:
 
     @cached_property
     def _release(self) -> FloatArray:
-        """``(items, RELEASE_WAVES)`` when the bundle's items came out."""
+        """``(items, RELEASE_WAVES)`` release times of the bundle's items."""
         return self._new.releases.waves(releases(self._contents.catalogue))
 
     @cached_property
     def _trained(self) -> BoolArray:
-        """``(items,)`` which of the bundle's items training had events of."""
+        """``(items,)`` which of the bundle's items had training events."""
         factors = self._contents.factors
         assert factors is not None, "a bundle with a fold-in holds factors"
         return np.any(factors != 0, axis=1)  # type: ignore[no-any-return]
 
 
 def text_vectors(encoder: TextEncoder | None, name: str, texts: Sequence[str]) -> FloatArray:
-    """Vectors by the bundle's encoder, or one without weights; `InputError` where it lacks it."""
+    """Text vectors by the encoder ``name``: the bundle's, or hashing; `InputError` if missing."""
     if name == "hashing":
         return HashingText().encode(texts)
     if encoder is None or isinstance(encoder, HashingText):
@@ -231,8 +231,8 @@ def text_vectors(encoder: TextEncoder | None, name: str, texts: Sequence[str]) -
 
 
 def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:
-    """Descriptions as rows of a catalogue."""
-    from twotower.data.catalogue import CATALOGUE_SCHEMA  # with it come all readers and pyarrow
+    """Item descriptions as catalogue rows."""
+    from twotower.data.catalogue import CATALOGUE_SCHEMA  # also imports all readers and pyarrow
 
     extra = dict.fromkeys(columns.CATALOGUE_EXTRA, pl.String)
     schema = {**CATALOGUE_SCHEMA, **extra, columns.RELEASED: pl.Float64}

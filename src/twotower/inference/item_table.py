@@ -1,4 +1,4 @@
-"""`ItemTable`: the items of the bundle, with those added, changed or removed since."""
+"""Item table: the bundle's items, plus those added, changed or removed since."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What items are shown and filtered by; one entry an item."""
+    """Display and filter fields of items, one entry per item."""
 
     ids: Sequence[str]
     titles: Sequence[str | None]
@@ -31,50 +31,50 @@ class Descriptions:
     prices: Sequence[float]
     """NaN where unknown."""
     columns: Sequence[Described] = ()
-    """Declared columns of each, or nothing where none are."""
+    """Declared columns of each item; empty if there are none."""
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Items by row. The bundle's come first, in its order; a row never changes its item.
+    """Items by row. The bundle's come first, in its order; a row always keeps the same item id.
 
-    A value: each change gives another table, and a request that is being answered keeps the one
-    that it began with. Any table may be changed again; one that is not the newest is copied for it
-    (see `GrowingRows`). An added item that is replaced goes back and forth between two rows: the
-    row that is written is one that neither this table nor the one before it lists.
+    Immutable: each change returns a new table, and a request in progress keeps the table that it
+    started with. Any table may be changed again; one that is not the newest is copied first (see
+    `GrowingRows`). An added item that is replaced alternates between two rows: the new version is
+    written to a row that neither this table nor the previous one lists.
 
     Attributes
     ----------
     contents
-        The bundle's, which the first rows are.
+        The bundle's contents, whose items are the first rows.
     ids, titles, prices
         By row; titles may be None, prices NaN.
     categories
         Position in ``names`` by row, -1 for none.
     names
-        Names of the categories.
+        Category names.
     vectors, user_features, text
-        As `EncodedItems`; ``text`` is None where the bundle holds none.
+        As in `EncodedItems`; ``text`` is None if the bundle holds none.
     scales
         `part_scales` of the vectors.
     history
-        As the bundle's ``history_table``: one row more than items, row 0 is padding.
+        Like the bundle's ``history_table``: one row more than items, row 0 is padding.
     listed
-        False for what was deleted or replaced.
+        ``(rows,)`` False for deleted or replaced items.
     free
-        ``(rows,)`` False for items that are unavailable now.
+        ``(rows,)`` False for items that are currently unavailable.
     unavailable
-        Unavailable ids of items that are still to be added.
+        Ids marked unavailable whose items have not been added yet.
     late
-        Rows of ids that the bundle does not hold.
+        Rows of ids that are not in the bundle.
     spare
-        The other rows of those of them that were replaced.
+        For those of them that were replaced, the other row.
     stamps
-        ``(rows behind the bundle's,)`` int64 which change of the table wrote each of them last.
+        ``(rows after the bundle's,)`` int64 number of the change that last wrote each row.
     changes
-        How many times items were added to the table, or replaced.
+        How many times items were added or replaced.
     series
-        Gives titles the numbers of their franchises.
+        Assigns franchise numbers to titles.
     columns
         Declared columns, for filters.
     """
@@ -104,8 +104,8 @@ class ItemTable:
     def of(cls, contents: BundleContents, room: bool = False) -> Self:
         """The bundle's items.
 
-        With ``room`` the first one that is added need not wait while all tables are copied. The
-        table's ``contents`` are then others, which share its memory.
+        With ``room``, spare capacity is reserved, so the first added item need not wait for all
+        tables to be copied. The table then has its own ``contents``, which share its memory.
         """
         catalogue = contents.catalogue
         categories: list[str | None] = [None] * catalogue.height
@@ -164,7 +164,7 @@ class ItemTable:
 
     @property
     def bundled(self) -> int:
-        """Rows that are the bundle's."""
+        """Number of rows from the bundle."""
         return len(self.contents.items)
 
     @cached_property
@@ -174,32 +174,32 @@ class ItemTable:
 
     @cached_property
     def eligibility(self) -> EligibilityMask:
-        """The same as an eligibility mask."""
+        """`eligible` as an eligibility mask."""
         return EligibilityMask.of(self.eligible)
 
     @cached_property
     def franchises(self) -> IndexArray:
-        """``(rows,)`` a number for each franchise, -1 for none."""
+        """``(rows,)`` the franchise number of each item, -1 for none."""
         return self.series.codes(self.titles.rows)
 
     def find(self, item_id: str) -> int | None:
-        """The row of an id, also of one that is no longer listed; None where it is unknown."""
+        """The row of an id, even if no longer listed; None if the id is unknown."""
         row = self.contents.items.find(item_id)
         return self.late.get(item_id) if row is None else row
 
     def row(self, item_id: str) -> int:
-        """The row of a listed item; `InputError` where there is none."""
+        """The row of a listed item; `InputError` if there is none."""
         row = self.find(item_id)
         if row is None or not self.listed[row]:
             raise _unknown(item_id, self)
         return row
 
     def unknown(self, item_ids: Iterable[str]) -> list[str]:
-        """The ids that are not known, each once."""
+        """The unknown ids, each once."""
         return [item for item in self.contents.items.unknown(item_ids) if item not in self.late]
 
     def indices(self, item_ids: Collection[str]) -> IndexArray:
-        """Rows of many ids, listed or not any more: what was browsed stays known."""
+        """Rows of many ids, including delisted ones: items of a history stay known."""
         if self.late.keys().isdisjoint(item_ids):
             return self.contents.items.indices(item_ids)
         rows = []
@@ -211,7 +211,7 @@ class ItemTable:
         return np.asarray(rows, dtype=np.int32)
 
     def passing(self, filters: Filters) -> BoolArray:
-        """``(rows,)`` the eligible items that a filter lets through; a mask of the caller's own."""
+        """``(rows,)`` the eligible items that pass the filters; a new mask, owned by the caller."""
         mask = self.eligible.copy()
         if filters.narrows:
             mask &= self.meeting(filters)
@@ -220,24 +220,24 @@ class ItemTable:
         return mask
 
     def meeting(self, conditions: ItemConditions) -> BoolArray:
-        """``(rows,)`` which items meet the conditions, eligible or not; a mask of the caller's."""
+        """``(rows,)`` which items meet the conditions, eligible or not; a new mask."""
         mask = passing(conditions, self.categories.rows, self.names, self.prices.rows)
         by_columns = self.columns.passing(conditions)
         return mask if by_columns is None else mask & by_columns
 
     def eligible_for(self, filters: Filters) -> EligibilityMask:
-        """As `passing`, without a mask of its own where the filter lets everything through."""
+        """As `passing`, but shares the table's mask if the filters pass everything."""
         if filters.narrows or filters.block:
             return EligibilityMask.of(self.passing(filters))
         return self.eligibility
 
     def changed_since(self, changes: int) -> OffsetArray:
-        """Rows behind the bundle's that were written since the table had so many `changes`."""
+        """Added rows that were written since the table had this number of `changes`."""
         rows: OffsetArray = np.flatnonzero(self.stamps > changes) + self.bundled
         return rows
 
     def describe(self, row: int) -> Descriptions:
-        """What is known of one row."""
+        """The description of one row's item."""
         code = self.categories.rows[row]
         return Descriptions(
             [self.ids.rows[row]],
@@ -248,7 +248,7 @@ class ItemTable:
         )
 
     def with_items(self, described: Descriptions, encoded: EncodedItems) -> Self:
-        """New items behind the others; the older row of an id is not listed any more."""
+        """The table with items added; the previous row of an id that is replaced is delisted."""
         spare = self.spare
         behind = count(len(self))
         at = [spare[item_id] if item_id in spare else next(behind) for item_id in described.ids]
@@ -295,7 +295,7 @@ class ItemTable:
         )
 
     def redescribed(self, described: Descriptions) -> Self:
-        """Other titles, categories and prices for known items, whose vectors stay."""
+        """The table with new titles, categories, prices and columns of known items, not vectors."""
         rows = self.indices(described.ids)
         names, codes = _coded(described.categories, self.names)
         titles, categories, prices = (
@@ -318,13 +318,13 @@ class ItemTable:
         )
 
     def without(self, item_ids: Iterable[str]) -> Self:
-        """Items not listed any more; unknown ids change nothing."""
+        """The table with items delisted; unknown ids are ignored."""
         listed = self.listed.copy()
         listed[[row for item_id in item_ids if (row := self.find(item_id)) is not None]] = False
         return self._with_masks(listed=listed)
 
     def with_availability(self, available: Mapping[str, bool]) -> Self:
-        """Set items available or not; an id may be that of an item still to be added."""
+        """The table with items set available or not; ids may be of items not added yet."""
         free = self.free.copy()
         to_come = {}
         for item_id, is_available in available.items():
@@ -337,7 +337,7 @@ class ItemTable:
         return self._with_masks(free=free, unavailable=self.unavailable.difference(to_come) | gone)
 
     def _with_masks(self, **masks: Any) -> Self:
-        """The same titles, so that what was made of them is not made again."""
+        """The table with other masks; titles stay, so the cached franchises are kept."""
         other = replace(self, **masks)
         if "franchises" in self.__dict__:
             other.__dict__["franchises"] = self.franchises
@@ -347,7 +347,7 @@ class ItemTable:
 def _state_stock(
     free: BoolArray, rows: Array, described: Sequence[Described], schema: Schema
 ) -> None:
-    """Set rows available or not where their description has the flag."""
+    """Set rows available or not by their stock flags, where described."""
     for name in schema.stock:
         for row, values in zip(rows.tolist(), described, strict=True):
             if values.get(name) is not None:
@@ -365,7 +365,7 @@ def _unknown(item_id: str, table: ItemTable) -> InputError:
 def _coded(
     values: Sequence[str | None], names: Sequence[str]
 ) -> tuple[tuple[str, ...], IndexArray]:
-    """Names, with new ones behind, and the position of each value among them, -1 for None."""
+    """The names with new ones appended, and each value's position among them, -1 for None."""
     codes = {name: code for code, name in enumerate(names)}
     rows = [-1 if name is None else codes.setdefault(name, len(codes)) for name in values]
     return tuple(codes), np.asarray(rows, dtype=np.int32)
@@ -390,18 +390,18 @@ def _grown(table: GrowingRows | None, more: FloatArray | None, rows: Array) -> G
 
 
 def _lengthened(mask: BoolArray, size: int) -> BoolArray:
-    """A copy, with True behind."""
+    """A copy padded with True."""
     longer = np.ones(size, dtype=np.bool_)
     longer[: len(mask)] = mask
     return longer
 
 
 def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
-    """``(items, parts)`` factors of the towers' part of ``(items, d)``, and of the rest.
+    """``(items, parts)`` scales of the towers' part of ``(items, d)`` vectors, and of the factors.
 
-    Dot products of the parts times these are mean cosines of the parts: the towers'
-    part and the least-squares factors count the same, and neither length nor popularity counts. A
-    model without factors has one part. A part of zeros stays zero.
+    Dot products of vectors with scaled parts are mean cosines over the parts: the towers' part and
+    the least-squares factors count equally, while vector length, and with it popularity, does not
+    count. A model without factors has one part. A part of zeros stays zero.
     """
     parts = _parts(vectors, tower_dim)
     squares = np.stack([np.einsum("id,id->i", part, part) for part in parts], axis=1)
@@ -411,15 +411,16 @@ def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
 
 
 def scale_parts(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None:
-    """Change ``(n, d)`` vectors, by their `part_scales`, to such with mean cosines as products."""
+    """Scale ``(n, d)`` vectors in place by `part_scales`: their products become mean cosines."""
     for place, part in enumerate(_parts(vectors, tower_dim)):
         part *= scales[:, place : place + 1]
 
 
 def mean_cosines(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
-    """``(items,)`` mean cosine of each of ``(items, d)`` vectors with that of ``row``.
+    """``(items,)`` mean cosine of each of ``(items, d)`` vectors with the vector of ``row``.
 
-    ``scales`` are their `part_scales`: over a whole catalogue those take longer than the rest.
+    ``scales`` are their `part_scales`, precomputed: for a whole catalogue they take longer than
+    everything else here.
     """
     query = vectors[row : row + 1].copy()
     scale_parts(query, scales[row : row + 1], tower_dim)

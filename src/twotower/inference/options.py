@@ -1,4 +1,4 @@
-"""Options of a recommendation request: how many items, which ones, and in which order."""
+"""Recommendation options: number of items, filters, re-ranking, seen items, reasons."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -13,34 +13,34 @@ from twotower.inference.filters import ANY, Filters
 
 @dataclass(frozen=True, slots=True)
 class RecommendOptions:
-    """Settings of a request apart from the user and the history; shared by a whole batch.
+    """Settings of a request other than user and history; shared by a whole batch.
 
     Attributes
     ----------
     k
-        Items to return, fewer only where fewer exist.
+        Items to return; fewer only if fewer exist.
     filters
         Which items may be recommended.
     exclude_seen
-        Leave out items of the history, stored or given; None: unless users come back to items in
-        the log that the bundle was made from (`ModelInfo.repeats`).
+        Leave out items of the history, stored or given. None: yes, unless users return to items in
+        the bundle's log (`ModelInfo.repeats`).
     rerank
-        Order the candidates by the bundle's re-ranker; None: where the bundle says that validation
-        was the better for it.
+        Order the candidates by the bundle's re-ranker. None: only if re-ranking improved
+        validation, according to the bundle.
     candidates
-        Items that the index hands to the re-ranker, at least ``k``; unused without it. None: as
-        many as validation found to be enough.
+        Candidates that the index passes to the re-ranker, at least ``k``; ignored without
+        re-ranking. None: as many as were enough on validation.
     reasons
         Whether each item comes with its reason.
     strict
-        Refuse unknown items and users. Otherwise unknown items of a history are passed over, and
-        users of whom nothing is known get popular items: see `Pipeline.answers`.
+        Refuse unknown items and users. Otherwise unknown items of a history are ignored, and users
+        without any input for the model get popular items: see `Pipeline.answers`.
 
     Raises
     ------
     InputError
-        Where ``k`` is no whole number above 0, there are fewer candidates than ``k``, or another
-        option is of a wrong type.
+        If ``k`` is not a whole number above 0, there are fewer candidates than ``k``, or another
+        option has the wrong type.
     """
 
     k: int = 10
@@ -66,16 +66,16 @@ class RecommendOptions:
             raise InputError(f"candidates must be at least k {self.k}, got {self.candidates}")
 
     def excludes_seen(self, contents: BundleContents) -> bool:
-        """Whether items of the history are left out, by default of this bundle."""
+        """Whether items of the history are left out; defaults to the bundle's setting."""
         return not contents.info.repeats if self.exclude_seen is None else self.exclude_seen
 
     def reranks(self, contents: BundleContents) -> bool:
-        """Whether the request gets the second stage, by default of this bundle."""
+        """Whether the request is re-ranked; defaults to the bundle's setting."""
         return contents.reranks if self.rerank is None else self.rerank
 
 
 class OptionFields(TypedDict, total=False):
-    """Keyword arguments from which a method makes its `RecommendOptions`, besides ``k``."""
+    """Keyword arguments of methods that build `RecommendOptions`, besides ``k``."""
 
     filters: Filters
     exclude_seen: bool | None

@@ -65,24 +65,24 @@ _NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 class Pipeline:
     """Answers requests from one bundle's contents. It keeps no state between requests.
 
-    A value: `with_items` and `with_index` give another pipeline, which shares all that did not
-    change. A request is answered by the pipeline that it began with.
+    Immutable: `with_items` and `with_index` return another pipeline, which shares everything that
+    did not change. A request is answered by the pipeline that it started with.
 
     Parameters
     ----------
     threads
         Threads that one run of the user tower may use.
     room
-        Whether items are going to be added: see `ItemTable.of`.
+        Whether to reserve capacity for items added later: see `ItemTable.of`.
 
     Attributes
     ----------
     items
-        The items as they are now.
+        The current items.
     index
-        Of the first of them.
+        Index of the first `ItemIndex.size` of them; later rows are scored exactly.
     stale
-        Rows of the index that were written since it was made: they are searched beside it.
+        Rows in the index that changed since it was built; they are scored exactly too.
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1, room: bool = False) -> None:
@@ -110,18 +110,18 @@ class Pipeline:
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:
-        """From a bundle's folder; `ArtefactError` where it is broken."""
+        """Load a pipeline from a bundle's folder; `ArtefactError` if the bundle is broken."""
         return cls(load_bundle(folder).contents, threads)
 
     def with_items(self, items: ItemTable) -> Self:
-        """The same over a changed table of items. Rows that the index lacks are searched too."""
+        """The same over a changed item table. Rows missing from the index are searched too."""
         other = self._over(items)
         other._text = self._text.following(self.items, items)
         other.stale = other._stale_rows()
         return other
 
     def _over(self, items: ItemTable) -> Self:
-        """A copy over other items, but for its index and its text search."""
+        """A copy over other items, with the same index and text search."""
         other = copy(self)
         other.items = items
         history = None if items.history is None else items.history.rows
@@ -131,30 +131,30 @@ class Pipeline:
         return other
 
     def with_rules(self, rules: "BusinessRules | None") -> Self:
-        """The same under these business rules, None for none.
+        """The same with these business rules, or without any for None.
 
-        `InputError` at a rule with a category or column that no item has.
+        `InputError` if a rule names a category or column that no item has.
         """
-        from twotower.inference.business_rules import ActiveRules  # read where there are some
+        from twotower.inference.business_rules import ActiveRules  # only needed with rules
 
         other = copy(self)
         other.rules = None if rules is None else ActiveRules.of(rules, self.items)
         return other
 
     def without_changes(self) -> Self:
-        """The bundle's items alone, with the bundle's index, as before anything was changed."""
-        contents = replace(self.contents)  # another object: the index of one is not the other's
-        other = self._over(ItemTable.of(contents))  # without room: it copies before it grows
-        other.__dict__.pop("_text", None)  # knows the titles that came later
+        """The pipeline with the bundle's items and index only, as before any change."""
+        contents = replace(self.contents)  # a new object, so that the two do not share an index
+        other = self._over(ItemTable.of(contents))  # without room, so it copies before it grows
+        other.__dict__.pop("_text", None)  # it knows titles added later
         other.contents, other.index = contents, contents.index
         other.stale, other._indexed = _NO_ROWS, 0
         return other
 
     def with_index(self, index: ItemIndex, changes: int | None = None) -> Self:
-        """The same with another index, of the first rows of the table.
+        """The same with another index over the first rows of the table.
 
-        ``changes`` are the `ItemTable.changes` of the table that it was made of; by default this
-        pipeline's.
+        ``changes`` is `ItemTable.changes` of the table that the index was built from; by default
+        this pipeline's.
         """
         other = copy(self)
         other.index = index
@@ -168,15 +168,15 @@ class Pipeline:
 
     @property
     def outside_index(self) -> int:
-        """Rows that the index does not hold as they are."""
+        """Number of rows that are missing from the index or stale in it."""
         return len(self.items) - self.index.size + len(self.stale)
 
     def lags(self, share: float) -> bool:
-        """Whether more than this share of the items stands outside the index."""
+        """Whether more than this share of the items is `outside_index`."""
         return self.outside_index > share * len(self.items)
 
     def whole_index(self) -> ItemIndex:
-        """An index of every row: that of now, or where it is stale the bundle's, and the rest."""
+        """An index of every row: the current one (the bundle's, if stale rows exist), extended."""
         index = self.contents.index if len(self.stale) else self.index
         return index.extended(self.items.vectors.rows[index.size :])
 
@@ -192,27 +192,28 @@ class Pipeline:
         time: int | str | datetime | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]:
-        """Items for one user.
+        """Recommend items for one user.
 
         Parameters
         ----------
         user_id
             A known user, or None.
         history
-            Ids of the items just browsed, oldest first; they follow what is known of the user.
-            The tower reads the newest `ModelInfo.history_length`, the features all.
+            Ids of the items just browsed, oldest first; appended to the user's stored history.
+            The tower reads the newest `ModelInfo.history_length`, the user features read all.
         k
-            Items to return, fewer only where fewer exist.
+            Items to return; fewer only if fewer exist.
         text
-            What is wanted, in words. It is read as the items whose titles it describes best.
+            A description of what the user wants. It is read as the few items that it describes
+            best.
         attributes
-            Declared columns of the user, in place of those that the bundle knows.
+            Declared columns of the user, instead of the bundle's values.
         context
-            Declared columns of the log for this request, such as its device. What derives from the
-            time is filled in where it is left out.
+            Declared columns of the log for this request, such as its device. Columns derived from
+            the time are filled in if left out.
         time
-            When the request is made, by default now: milliseconds since 1970-01-01 UTC, or a
-            datetime or ISO 8601 text with an offset.
+            Time of the request, by default now: milliseconds since 1970-01-01 UTC, or a datetime
+            or ISO 8601 text with an offset.
         options
             ``filters``, ``exclude_seen``, ``rerank``, ``candidates`` and ``reasons``: see
             `RecommendOptions`.
@@ -220,9 +221,9 @@ class Pipeline:
         Raises
         ------
         InputError
-            At an unknown user without a history, an unknown item, words that describe no item,
+            At an unknown user without a history, an unknown item, a text that describes no item,
             an empty request, a time without an offset, ``k`` below 1, fewer candidates than ``k``,
-            or ``rerank`` where the bundle has no re-ranker.
+            or ``rerank`` if the bundle has no re-ranker.
         """
         request = self.request(user_id, history, text, attributes, context, time)
         (answer,) = self.recommend_batch([request], RecommendOptions(k, **options))
@@ -237,7 +238,7 @@ class Pipeline:
         context: Mapping[str, Any] | None,
         time: int | str | datetime | None,
     ) -> Request:
-        """A `Request` of what a caller gives, checked against the bundle; see `recommend`."""
+        """A `Request` from a caller's arguments, checked against the bundle; see `recommend`."""
         return Request(
             user_id,
             history,
@@ -253,9 +254,9 @@ class Pipeline:
         options: RecommendOptions = DEFAULTS,
         timings: Timings | None = None,
     ) -> list[list[Recommendation]]:
-        """One list per request, in their order; errors as `recommend`, also if not ``strict``.
+        """One list per request, in order; raises as `recommend`, whatever ``options.strict`` says.
 
-        The seconds that each stage took are added to ``timings``.
+        The seconds spent in each stage are added to ``timings``.
         """
         clock: Timings = {} if timings is None else timings
         answers = []
@@ -279,15 +280,15 @@ class Pipeline:
         options: RecommendOptions = DEFAULTS,
         timings: Timings | None = None,
     ) -> list[Answer]:
-        """One answer per request, in their order, which also says where its items come from.
+        """One answer per request, in order, with the source of its items.
 
-        Unless ``options.strict``, unknown items of a history are passed over, and named in the
-        answer, and a user of whom nothing is known that the model could read gets `popular` items.
+        Unless ``options.strict``, unknown items of a history are ignored and listed in the answer,
+        and users without any input for the model get `popular` items.
 
         Raises
         ------
         InputError
-            As `recommend`; unless ``options.strict`` not for unknown users and items.
+            As `recommend`, but for unknown users and items only if ``options.strict``.
         """
         users, strict = self.contents.users, options.strict
         empty = [
@@ -330,9 +331,9 @@ class Pipeline:
     def popular(
         self, k: int = 10, *, filters: Filters = ANY, without: Sequence[int] = ()
     ) -> list[Recommendation]:
-        """The items with the most events in the bundle's log; the score is their number.
+        """The items with the most events in the bundle's log; the score is the number of events.
 
-        ``without`` are rows of the table that are left out.
+        ``without`` are table rows to leave out.
         """
         self._check(k, filters)
         popular = self._popular.over(self.items)
@@ -346,38 +347,38 @@ class Pipeline:
     def _shown(
         self, ranked: RankedItems, k: int, reasons: Sequence[Reason | None] | None = None
     ) -> list[Recommendation]:
-        """A ranked list as it is answered."""
+        """A ranked list as recommendations."""
         moved = None if self.rules is None else self.rules.names_of(ranked.items, k)
         return recommendations(self.items, ranked, reasons, moved)
 
     def reads(self, request: Request) -> bool:
-        """Whether the request, or what is known of its user, holds anything that a model reads."""
+        """Whether the request or its user's stored data contain any input for the model."""
         return self._reader.is_readable(request)
 
     def work(self, requests: Sequence[Request], k: int) -> int:
-        """Cost of these requests: for each, ``k`` times the items of its history and 50.
+        """Estimated cost of these requests: for each, ``k`` times (history length + 50).
 
-        A reason is looked for among so many items of the history at most; the 50 stand for what
-        an item of an answer costs without any.
+        The history counts up to `NEWEST` items, the most that are searched for a reason; the 50
+        stand for the cost of a recommended item without a reason.
         """
         lengths = self._reader.lengths(requests)
         return k * sum(min(length, NEWEST) + _COST_OF_ITEM for length in lengths)
 
     @staticmethod
     def most_work(count: int, k: int) -> int:
-        """Upper bound of the `work` of so many requests, whatever their histories."""
+        """Upper bound of the `work` of ``count`` requests, whatever their histories."""
         return k * count * (NEWEST + _COST_OF_ITEM)
 
     def rank(
         self, requests: Sequence[Request], options: RecommendOptions = DEFAULTS
     ) -> list[RankedItems]:
-        """As `recommend_batch`, as rows of `items` and scores alone: for very many requests."""
+        """As `recommend_batch`, but only rows of `items` and scores: for very many requests."""
         return [ranked for _, rows in self._ranked(requests, options, {}) for ranked in rows]
 
     def _ranked(
         self, requests: Sequence[Request], options: RecommendOptions, clock: Timings
     ) -> Iterator[tuple[Reading, list[RankedItems]]]:
-        """Block by block."""
+        """Rank the requests block by block."""
         filters, rules = options.filters, self.rules
         check_categories(filters, self.items.names)
         second = second_stage(self.contents, options)
@@ -412,7 +413,7 @@ class Pipeline:
             yield reading, rows
 
     def _attributes(self, block: Sequence[Request], reading: Reading) -> "Encoded | None":
-        """Columns of a block's users, where a request gives some; None for those of the bundle."""
+        """Encoded user columns of a block if any request states some; None to use the bundle's."""
         stated = [row for row, request in enumerate(block) if request.attributes is not None]
         declared = self.contents.declared
         if not stated or declared is None or declared.users is None:
@@ -425,7 +426,7 @@ class Pipeline:
         return columns
 
     def _context(self, block: Sequence[Request]) -> "Encoded | None":
-        """Encoded contexts of a block; None where none is read, or nothing is known of any."""
+        """Encoded contexts of a block; None if the model reads none, or no request has any."""
         if not self._tower.reads_context:
             return None
         stated = [request.context or {} for request in block]
@@ -439,14 +440,14 @@ class Pipeline:
 
     @cached_property
     def _time_columns(self) -> dict[str, Column]:
-        """Columns of the context that derive from the time of a request."""
+        """Context columns derived from the time of a request."""
         read = self.read_context
         return {name: column for name, column in self._schema.time_columns.items() if name in read}
 
     def context_without_time(self, context: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The checked context of requests for lists that are read at another time.
+        """The checked context for lists that are computed now and shown later.
 
-        What derives from the time is not known, unless the context says it.
+        Columns derived from the time are missing values, unless the context gives them.
         """
         given = {} if context is None else self.checked_context(context)
         return {**dict.fromkeys(self._time_columns), **given}
@@ -454,13 +455,13 @@ class Pipeline:
     def checked_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """The context of a request, checked against the schema.
 
-        What is null is left out, but for what derives from the time: that is then not known.
+        Nulls are dropped, except in columns derived from the time: there null means unknown.
 
         Raises
         ------
         InputError
-            Where the model reads none, at a name that is not declared for events, or a value of
-            another kind.
+            If the model reads no context, at a name not declared for events, or at a value of the
+            wrong kind.
         """
         if context and not self._tower.reads_context:
             raise InputError(
@@ -477,40 +478,40 @@ class Pipeline:
         }
 
     def parsed_context(self, texts: Sequence[str]) -> dict[str, Any]:
-        """The context in texts such as ``device=phone``; raises as `checked_context`."""
+        """A context parsed from texts such as ``device=phone``; raises as `checked_context`."""
         return self.checked_context(values_of_texts(texts, self._schema.events))
 
     def known_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model reads of a context that another one may declare."""
+        """The values of a context, perhaps written for another model, that this model can read."""
         return known_values(context, self.read_context, "events")
 
     @property
     def read_context(self) -> dict[str, Column]:
-        """Declared columns of the log that the model reads of a request."""
+        """Declared columns of the log that the model reads from a request's context."""
         return self._schema.features("events") if self._tower.reads_context else {}
 
     def checked_event_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """The context of an event to record; errors as `checked_attributes`."""
+        """The context of an event to record; raises as `checked_attributes`."""
         return checked(context, self._schema.events, "events")
 
     def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Attributes of a user as a request names them, checked against the schema.
+        """Attributes of a user from a request, checked against the schema.
 
-        `InputError` at a name that the schema does not declare, or a value of another kind.
+        `InputError` at a name that the schema does not declare, or a value of the wrong kind.
         """
         return checked(attributes, self._schema.users, "users")
 
     def known_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of stored attributes that the schema declares, where they are of its kinds."""
+        """The stored attributes that the schema declares and whose values have the right kind."""
         return known_values(attributes, self._schema.users, "users")
 
     def checked_columns(
         self, columns: Mapping[str, Any], described: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
-        """Declared columns of an item as a request names them; errors as `checked_attributes`.
+        """Declared columns of an item from a request; raises as `checked_attributes`.
 
-        Of ``described``, fields of every item such as title and price, those that are declared too
-        are taken.
+        Fields of ``described`` (those of every item, such as title and price) are included if they
+        are declared as columns.
         """
         declared = self._schema.items
         both = {
@@ -528,7 +529,7 @@ class Pipeline:
         return Schema() if declared is None else declared.schema
 
     def _described(self, block: Sequence[Request]) -> list[IndexArray]:
-        """Rows of the items that each request's words describe; empty where none has words."""
+        """Rows of the items that each request's text describes; empty if no request has text."""
         if all(request.text is None for request in block):
             return []
         return [
@@ -539,7 +540,7 @@ class Pipeline:
     def similar_items(
         self, item_id: str, k: int = 10, *, filters: Filters = ANY
     ) -> list[Recommendation]:
-        """Items that are most like ``item_id``: by the mean cosine of the vectors' parts.
+        """The items most similar to ``item_id``, by mean cosine over the parts of the vectors.
 
         `InputError` at an unknown item, or ``k`` below 1.
         """
@@ -548,11 +549,11 @@ class Pipeline:
         return recommendations(self.items, similar(self.items, row, k, filters, self.rules))
 
     def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
-        """Items whose titles hold the words of ``text`` or, where the bundle can tell, mean it.
+        """Text search: items whose titles contain the words of ``text`` or are close in meaning.
 
-        The score is the share of the words that the title holds, weighted by their rarity; with
-        a text encoder, the mean of that and of the cosine of text and item. Fewer than ``k``
-        come back where fewer have a score above 0.
+        The score is the IDF-weighted share of the words that the title contains; with a text
+        encoder, the mean of that and the cosine of text and item. Only items with a score above 0
+        are returned, so there may be fewer than ``k``.
         """
         self._check(k, filters)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
@@ -564,18 +565,18 @@ class Pipeline:
         return recommendations(self.items, filled(best, k, filters, self.items))
 
     def title(self, item_id: str) -> str | None:
-        """The catalogue's title of an item; `InputError` where the item is unknown."""
+        """The title of an item, or None; `InputError` if the item is unknown."""
         return self.items.titles.rows[self.items.row(item_id)]  # type: ignore[no-any-return]
 
     @cached_property
     def item_encoder(self) -> ItemEncoder:
-        """What encodes new items, or `InputError`."""
+        """Encoder of cold-start items; `InputError` if the bundle cannot encode them."""
         return ItemEncoder(self.contents, self.text_encoder, self._threads)
 
     def warm(self, pause: Pause = no_pause) -> None:
-        """Load what is otherwise loaded at first use; `ArtefactError` where it is broken.
+        """Load what is otherwise loaded on first use; `ArtefactError` if it is broken.
 
-        ``pause`` is called every few milliseconds of the work.
+        ``pause`` is called every few milliseconds.
         """
         self._text = TextSearch(self.items, self.text_encoder, pause)
         with suppress(InputError):  # a bundle need not take new items
@@ -583,7 +584,7 @@ class Pipeline:
 
     @cached_property
     def rating_range(self) -> tuple[float, float] | None:
-        """Lowest and highest rating of the bundle's log; None where it has none."""
+        """Lowest and highest rating in the bundle's log; None if it has no ratings."""
         ratings = self.contents.histories.ratings
         if ratings is None or not np.isfinite(ratings).any():
             return None
@@ -591,7 +592,7 @@ class Pipeline:
 
     @cached_property
     def _least_praise(self) -> float:
-        """The middle of the rating scale: what was rated lower is no reason to recommend."""
+        """The middle of the rating scale: an item rated lower is not given as a reason."""
         scale = self.contents.info.rating_scale or self.rating_range
         return -inf if scale is None else (scale[0] + scale[1]) / 2
 
@@ -605,5 +606,5 @@ class Pipeline:
 
     @cached_property
     def text_encoder(self) -> TextEncoder | None:
-        """The encoder of the bundle's texts, or None where it holds none."""
+        """The bundle's text encoder, or None if it holds none."""
         return text_encoder_of(self.contents, self._threads)

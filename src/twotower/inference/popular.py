@@ -1,4 +1,4 @@
-"""Popular items, the fallback for users without any history."""
+"""Popular items: the fallback for users without a history."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class PopularItems:
-    """Items by the number of events in the bundle's histories; equal counts in catalogue order.
+    """Ranks items by their number of events in the bundle's histories; ties in catalogue order.
 
-    Items that were added since have none, and come last.
+    Items added later have no events and come last.
     """
 
     def __init__(self, table: ItemTable) -> None:
@@ -38,7 +38,7 @@ class PopularItems:
         without: Sequence[int] = (),
         rules: "ActiveRules | None" = None,
     ) -> RankedItems:
-        """The ``k`` that most users had among those that pass the filters; scores are counts.
+        """The ``k`` items with the most events that pass the filters; scores are event counts.
 
         Rows ``without`` are left out.
         """

@@ -11,8 +11,8 @@ from twotower.inference.item_table import ItemTable
 from twotower.types import Array, FloatArray, OffsetArray
 
 _MARGIN: Final = 4
-"""Over-fetch factor under per-group caps: so many times ``k`` items are ranked first, and so many
-times as many again while an answer stays short."""
+"""Over-fetch factor under per-group caps: this many times ``k`` items are ranked first, and this
+many times more again while the answer is too short."""
 
 
 class RankedItems(NamedTuple):
@@ -21,13 +21,13 @@ class RankedItems(NamedTuple):
     items: OffsetArray
     """Rows of the item table."""
     scores: FloatArray
-    """What they are ranked by."""
+    """Scores that they are ranked by."""
     retrieval: FloatArray | None = None
     rerank: FloatArray | None = None
     """Scores of the first and second stage, or None."""
 
     def take(self, places: Array | slice) -> Self:
-        """The items at these places."""
+        """The items at these positions."""
         return type(self)(
             self.items[places],
             self.scores[places],
@@ -39,12 +39,12 @@ class RankedItems(NamedTuple):
 def filled(
     best: Callable[[int], RankedItems], k: int, filters: Filters, table: ItemTable
 ) -> RankedItems:
-    """The first ``k`` items that the filter's caps allow, fewer only where no more exist.
+    """The first ``k`` items that the filters' caps allow; fewer only if no more exist.
 
     Parameters
     ----------
     best
-        Gives at least so many of the best items, or fewer where there are no more.
+        Given a count, returns at least that many best items, or fewer if there are no more.
     """
     if not filters.has_caps:
         return best(k).take(slice(k))
@@ -52,7 +52,7 @@ def filled(
     while True:
         ranked = best(wanted)
         places = within_caps(_caps(filters, table, ranked.items), k)
-        if len(places) < k:  # not looked for among all items where the caps allow no more
+        if len(places) < k:  # spares a search of all items if the caps allow no more
             k = min(k, _reachable(filters, table))
         if len(places) >= k or len(ranked.items) < wanted:
             return ranked.take(np.asarray(places, dtype=np.int64))
@@ -60,7 +60,7 @@ def filled(
 
 
 def _reachable(filters: Filters, table: ItemTable) -> int:
-    """Upper bound of the eligible items that are together within the caps."""
+    """Upper bound of the number of eligible items that fit the caps together."""
     bounds: list[int] = []
     for groups, most in (
         (table.categories.rows, filters.max_per_category),

@@ -1,4 +1,4 @@
-"""Request reading: external ids of users and items to the queries that a tower reads."""
+"""Request reader: turns external user and item ids into queries for the user tower."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,45 +30,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Something that a user did after the bundle was made."""
+    """An event of a user after the bundle was made."""
 
     item_id: str
-    """External id. An item that is not known any more is passed over."""
+    """External id. An item that is no longer known is ignored."""
     kind: str
-    """One of `EventRules.kinds`, or where the bundle has no rules ``view``, ``cart``, ``buy`` or
+    """One of `EventRules.kinds`; without rules in the bundle, ``view``, ``cart``, ``buy`` or
     ``rating``."""
     rating: float | None
     """The rating given, or None."""
     time: int
     """Milliseconds since 1970-01-01 UTC."""
     quantity: float | None = None
-    """How many, negative for a return, or None."""
+    """Number of items, negative for a return, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: a user, the items just browsed, words, or any of these together."""
+    """One request: a user, the items just browsed, a text, or any combination of these."""
 
     user_id: str | None = None
     """External id, or None. An unknown id with a history is a cold-start user."""
     history: Sequence[str] = field(default=())
-    """External item ids, oldest first, repeats allowed. They follow what is known of the user."""
+    """External item ids, oldest first, repeats allowed. They follow the user's known events."""
     text: str | None = None
-    """What is wanted, in words, or None."""
+    """A description of what the user wants, or None."""
     past: Sequence[Past] = field(default=())
-    """What the user did since the bundle was made, oldest first; before ``history``."""
+    """The user's events since the bundle was made, oldest first; they precede ``history``."""
     attributes: Mapping[str, Any] | None = None
-    """Declared columns of the user, checked; None for those that the bundle knows."""
+    """Declared columns of the user, checked; None to use the bundle's values."""
     time: int | datetime | None = None
-    """When the request is made, milliseconds since 1970-01-01 UTC, or a datetime with an offset;
-    None for now."""
+    """Time of the request, milliseconds since 1970-01-01 UTC or a datetime with an offset; None
+    for now."""
     context: Mapping[str, Any] | None = None
     """Declared columns of the log for this request, such as its device, checked; None for none.
-    What derives from the time is filled in unless it is among them, null too."""
+    Columns derived from the time are filled in unless given here, even as null."""
 
 
 def checked_time(value: object) -> int | datetime:
-    """`Request.time` as a caller gives it: also as a text in ISO 8601 with an offset.
+    """`Request.time` from a caller's value, which may also be ISO 8601 text with an offset.
 
     Raises
     ------
@@ -92,12 +92,12 @@ def checked_time(value: object) -> int | datetime:
 
 
 def time_of_text(value: object) -> int | datetime:
-    """`checked_time` of an address or a command line, where a number is a text too."""
+    """`checked_time` for a URL or command line, where numbers come as text."""
     return checked_time(int(value) if isinstance(value, str) and value.isdecimal() else value)
 
 
 def milliseconds_of(made: int | datetime | None, now: int) -> int:
-    """`Request.time` in milliseconds since 1970."""
+    """`Request.time` in milliseconds since 1970; ``now`` if it is None."""
     if made is None:
         return now
     return int(made.timestamp() * 1000) if isinstance(made, datetime) else made
@@ -106,9 +106,9 @@ def milliseconds_of(made: int | datetime | None, now: int) -> int:
 def context_at(
     made: int | datetime | None, now: int, columns: Mapping[str, Column]
 ) -> dict[str, int]:
-    """What columns that derive from the time of a request are then.
+    """Values of the columns derived from a request's time.
 
-    Those that the log has by each time's own offset are known where the request's time has one.
+    Columns that use each timestamp's own offset are left out unless the request's time has one.
     """
     second = milliseconds_of(made, now) // 1000
     own = made.utcoffset() if isinstance(made, datetime) else None
@@ -123,11 +123,11 @@ def context_at(
 
 
 class Cause(NamedTuple):
-    """How an item of a history got there."""
+    """How an item got into a history."""
 
     kind: str
-    """Of the event; ``stored`` where the log has no kinds, ``given`` by the request or
-    ``described`` by its words."""
+    """Kind of the event; ``stored`` if the log has no kinds, ``given`` in the request's history or
+    ``described`` by its text."""
     rating: float | None = None
     """The rating that came with it."""
 
@@ -138,18 +138,18 @@ DESCRIBED: Final = Cause("described")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a request's user, beside the request itself."""
+    """The known events of a request's user, apart from the request's own history."""
 
     stored: slice | OffsetArray
-    """Where the user's events of the bundle are, without those that were taken away."""
+    """Positions of the user's events in the bundle, without those cancelled by a later return."""
     past: Sequence[Past]
-    """What came since and stands, oldest first."""
+    """Later events that were not cancelled, oldest first."""
     returned: Sequence[int] = ()
-    """Rows of the items that the user's newest event took away."""
+    """Rows of the items whose newest event is a return or otherwise negative."""
 
     @property
     def size(self) -> int:
-        """Events."""
+        """Number of known events."""
         stored = self.stored
         count = stored.stop - stored.start if isinstance(stored, slice) else len(stored)
         return int(count) + len(self.past)
@@ -160,15 +160,15 @@ class Reading:
     """Queries, and where the events of their histories come from."""
 
     queries: Queries
-    """What the tower reads: stored events, past events, the request's history, and the items that
-    its words describe."""
+    """Input of the tower: each history holds stored events, past events, the request's history and
+    the items that its text describes, in this order."""
     known: Sequence[Known]
-    """What is known of each user."""
+    """Known events of each user."""
     described: Sequence[int]
-    """``(queries,)`` how many items at the end of each history only the words describe: the user
-    has not seen those."""
+    """``(queries,)`` how many items at the end of each history come from the request's text: the
+    user has not seen those."""
     ratings: FloatArray | None = None
-    """``(stored events,)`` of the bundle's log, or None."""
+    """``(stored events,)`` ratings in the bundle's log, or None."""
 
     def seen(self, row: int) -> IndexArray:
         """Items of one history that the user has seen."""
@@ -184,7 +184,7 @@ class Reading:
         return chosen
 
     def excluded(self, row: int, seen: bool) -> IndexArray:
-        """Items that are not to be recommended: what was returned and, if ``seen``, was seen."""
+        """Items not to recommend: returned ones and, if ``seen``, those the user has seen."""
         returned = np.asarray(self.known[row].returned, dtype=np.int32)
         if not seen:
             return returned
@@ -215,22 +215,23 @@ class Reading:
 class RequestReader:
     """Turns requests into queries.
 
-    Items named in a request have neither rating nor time. Where the log has them, the rating is
-    the user's mean (that of all users, for a cold-start user) and the time is the newest known, so
-    that the user counts as active now: that of the request, where the tower reads it.
+    Items named in a request have no rating and no time. If the log has ratings, they get the
+    user's mean rating (the mean of all users for a cold-start user). If it has times, they get the
+    newest known time, which makes the user count as active now; if the tower reads the time of the
+    request, they get that.
 
     Parameters
     ----------
     stored
-        One row per user: what is known of them.
+        One row per user: their known events.
     reads_attributes
-        Whether a user's attributes are enough to recommend by.
+        Whether a user's attributes alone are enough for a recommendation.
     reads_now
-        Whether the time of a request makes a difference.
+        Whether the tower reads the time of the request.
     ratings
-        Of the stored events, for the reasons, where the tower does not read those of ``stored``.
+        Ratings of the stored events, used for reasons; by default those of ``stored``.
     returned
-        One row per user: what they are not recommended again.
+        One row per user: items not to recommend to them again.
     """
 
     def __init__(
@@ -271,13 +272,13 @@ class RequestReader:
         Parameters
         ----------
         described
-            Rows of the items that each request's words describe; empty for no words at all.
+            Rows of the items that each request's text describes; empty if no request has text.
 
         Raises
         ------
         InputError
-            At an unknown user without a history or known events, an unknown item, or where a
-            request has neither user, history nor words.
+            At an unknown user without a history or known events, an unknown item, or a request
+            without user, history and text.
         """
         known = [self.known(request) for request in requests]
         users = [self._user(*both) for both in zip(requests, known, strict=True)]
@@ -294,7 +295,7 @@ class RequestReader:
         return Reading(queries, known, counts, self._ratings_of_log)
 
     def _times_of(self, requests: Sequence[Request]) -> OffsetArray | None:
-        """``(requests,)`` when each is made; None where that makes no difference."""
+        """``(requests,)`` time of each request; None if the tower does not read it."""
         if not self._reads_now:
             return None
         now = time.time_ns() // 1_000_000
@@ -302,7 +303,7 @@ class RequestReader:
         return np.array(made, dtype=np.int64)
 
     def without_unknown(self, request: Request) -> tuple[Request, list[str]]:
-        """The request without the items of its history that are not known, and those."""
+        """The request without the unknown items of its history, and those items."""
         unknown = self._items.unknown(request.history)
         if not unknown:
             return request, unknown
@@ -310,18 +311,18 @@ class RequestReader:
         return replace(request, history=known), unknown
 
     def is_readable(self, request: Request) -> bool:
-        """Whether there is an event, a known item, a word or an attribute to recommend by."""
+        """Whether there is any event, history item, text or attribute to recommend from."""
         if request.text or request.history or self.known(request).size:
             return True
         known = request.attributes is not None or request.user_id in self._users
         return self._reads_attributes and known
 
     def lengths(self, requests: Sequence[Request]) -> list[int]:
-        """Items of each history as it is going to be read, but for what words describe."""
+        """Length of each history as it will be read, without the items that a text describes."""
         return [self.known(request).size + len(request.history) for request in requests]
 
     def known(self, request: Request) -> Known:
-        """What is known of the request's user, after returns and other negative events."""
+        """Known events of the request's user, after applying returns and other negative events."""
         user = None if request.user_id is None else self._users.find(request.user_id)
         bounds = (0, 0) if user is None else self._stored.indptr[user : user + 2].tolist()
         stored = slice(*bounds)
@@ -384,8 +385,7 @@ class RequestReader:
     ) -> Histories:
         """Stored histories, each followed by its ``given`` items.
 
-        The first of the given items are the past events, which have times and may have ratings of
-        their own.
+        The given items start with the past events, which have their own times and perhaps ratings.
         """
         log, rules = self._stored, self._rules
         items, ratings, timestamps, weights, kinds = [], [], [], [], []
@@ -421,7 +421,7 @@ class RequestReader:
     ) -> tuple[Array, FloatArray]:
         """Codes and weights of ``count`` items, ``past`` events first.
 
-        An item that the request names has the positive kind of the least weight: it was looked at.
+        Items named in the request count as the positive kind of the lowest weight, like a view.
         """
         codes = np.full(count, rules.kinds.index(rules.weakest), dtype=np.uint8)
         weights = np.full(count, rules.weights[rules.weakest], dtype=np.float32)
@@ -432,7 +432,7 @@ class RequestReader:
         return codes, weights
 
     def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
-        """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
+        """Ratings of the ``count`` items after the ``stored`` ones, ``past`` events first."""
         ratings = np.full(count, _mean(stored, self._mean_rating))
         for place, event in enumerate(past):
             if event.rating is not None:
@@ -441,14 +441,14 @@ class RequestReader:
 
 
 def _times(count: int, past: Sequence[Past], newest: int) -> Array:
-    """Times of ``count`` items, ``past`` events first; the others are as new as can be."""
+    """Times of ``count`` items, ``past`` events first; the others get the newest known time."""
     times = np.full(count, max(newest, past[-1].time) if past else newest, dtype=np.int64)
     times[: len(past)] = [event.time for event in past]
     return times
 
 
 def _mean(ratings: Array | None, default: float) -> float:
-    """Mean of the ratings that are known, or the default where none is."""
+    """Mean of the known ratings, or the default if there are none."""
     if ratings is None or not len(ratings):
         return default
     known = ratings[np.isfinite(ratings)]

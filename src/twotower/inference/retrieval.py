@@ -1,4 +1,4 @@
-"""Retrieval: the nearest items among those that may be recommended."""
+"""Retrieval: nearest-neighbour search among the eligible items."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from twotower.inference.eligibility import EligibilityMask
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
 _SPARSE: Final = 16
-"""Where fewer than one item in so many is eligible, only those are scored, without the index."""
+"""If fewer than one item in this many is eligible, those are scored directly, without the index."""
 _DEEPER: Final = 4
-"""By how much a search that came back short is widened."""
+"""Factor by which a search that found too few items is deepened."""
 _USUAL_SHARE: Final = 0.9
-"""One long history in a batch must not make every search deep."""
+"""Quantile of history lengths that sets a batch's depth: one long history must not make every
+search deep."""
 
 
 def nearest(
@@ -27,23 +28,23 @@ def nearest(
     found: tuple[FloatArray, OffsetArray] | None = None,
     stale: OffsetArray | None = None,
 ) -> tuple[FloatArray, OffsetArray]:
-    """The ``k`` eligible items with the largest inner product, fewer only where fewer are eligible.
+    """The ``k`` eligible items with the largest inner product; fewer only if fewer are eligible.
 
-    The index is asked for more, and deeper, while too few of what it finds are eligible. Where that
-    would be most of it, or an approximate index has no more to give, every eligible item is scored.
+    The index is searched ever deeper while too few of the items found are eligible. If that would
+    cover most of the index, or an approximate index returns no more, every eligible item is scored.
 
     Parameters
     ----------
     index
-        Of the first ``index.size`` rows of ``vectors``; the rows behind are scored one by one.
+        Index of the first ``index.size`` rows of ``vectors``; later rows are scored exactly.
     vectors, query
         ``(items, d)`` and ``(d,)`` float32.
     k
         At least 1.
     found
-        What the index found for the query already: scores and items, best first.
+        Scores and items that the index already found for the query, best first.
     stale
-        Rows whose vectors are no longer those that the index holds: they are scored one by one.
+        Rows whose vectors differ from those in the index; they are scored exactly.
 
     Returns
     -------
@@ -80,9 +81,9 @@ def search_block(
     eligible: EligibilityMask,
     seen: Sequence[IndexArray],
 ) -> tuple[FloatArray, OffsetArray]:
-    """One search for many requests, deep enough that most find ``k`` items to recommend.
+    """One search for many requests, deep enough for most of them to find ``k`` eligible items.
 
-    ``eligible`` are the items that any user may get, ``seen`` those to exclude for each query.
+    ``eligible`` are the items allowed for every user, ``seen`` those to exclude for each query.
     """
     lengths, size = sorted(map(len, seen)), len(eligible)
     usual = lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))]
@@ -91,14 +92,14 @@ def search_block(
 
 
 def _few(usable: int, k: int, items: int) -> bool:
-    """Whether those alone are scored, without the index."""
+    """Whether so few items are usable that scoring them directly beats using the index."""
     return usable <= k or usable * _SPARSE < items
 
 
 def depth(k: int, items: int, closed: int) -> int:
-    """How many to search for so that ``k`` are likely eligible.
+    """How many items to search for to likely get ``k`` eligible ones.
 
-    It takes the ``closed``, which are not eligible, to be spread evenly over the ranks.
+    Assumes that the ``closed`` (ineligible) items are spread evenly over the ranks.
     """
     return min(items, k + 8 + (k * closed) // max(items - closed, 1))
 
@@ -118,11 +119,11 @@ def _with_late(
     items: OffsetArray,
     stale: OffsetArray | None,
 ) -> tuple[FloatArray, OffsetArray]:
-    """Merge what the index does not hold as it is; at most ``k`` of what it holds can be best."""
+    """Merge in rows that the index lacks or holds stale; its own best ``k`` suffice."""
     found, rows = [scores[:k]], [items[:k]]
     if len(eligible) > index.size:
         late = eligible.rows(index.size)
-        beside = vectors[index.size :] @ query  # of all of them: a copy of some takes longer
+        beside = vectors[index.size :] @ query  # scores all: copying a selection takes longer
         found.append(beside[late - index.size])
         rows.append(late)
     if stale is not None and len(stale):
@@ -138,7 +139,7 @@ def _with_late(
 def _scan(
     vectors: FloatArray, query: FloatArray, k: int, items: OffsetArray
 ) -> tuple[FloatArray, OffsetArray]:
-    # A copy of most rows costs more than the products that it saves.
+    # Copying most rows costs more than the products that it saves.
     most = 2 * len(items) > len(vectors)
     scores = (vectors @ query)[items] if most else vectors[items] @ query
     best = top_k_of(scores, k)

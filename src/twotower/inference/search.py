@@ -1,4 +1,4 @@
-"""Text search over items: by words of titles (TF-IDF) and by text vectors."""
+"""Text search over items, by title words (TF-IDF) and text vectors."""
 
 import math
 import re
@@ -20,18 +20,18 @@ from twotower.types import FloatArray, IndexArray, OffsetArray
 _WORD: Final = re.compile(r"\w+")
 _PAUSE_ROWS: Final = 256
 _DESCRIBED: Final = 5
-"""Items that a request's words are read as."""
+"""Number of items that stand for a request's text in its history."""
 _LEAST_COSINE: Final = 0.5
 _LEAST_MARGIN: Final = 0.1
 """See `categories_meant`."""
 _MOST_WORDS: Final = 12
-"""Words of a text that may mean a category."""
+"""Number of words of a text that are compared with categories."""
 _MOST_CATEGORIES: Final = 500
-"""Of more than these a word must be the name: they are not encoded."""
+"""With more categories than this they are not encoded: a word must equal a category's name."""
 
 
 class TitleWords:
-    """Which titles, by row, hold a word. Titles may be added while others search."""
+    """Inverted index from words to titles by row. Titles may be added during searches."""
 
     def __init__(self, titles: Sequence[str | None], pause: Pause = no_pause) -> None:
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
@@ -43,7 +43,7 @@ class TitleWords:
                 pause()
 
     def put(self, row: int, title: str | None) -> None:
-        """Give a row this title, in the place of the one that it has; a new row is the next one."""
+        """Set or replace a row's title; a new row must be the next one."""
         if row == len(self._titles):
             self._titles.append(None)
         self._retired.discard(row)
@@ -60,10 +60,10 @@ class TitleWords:
         self._retired.add(row)
 
     def scores(self, text: str, rows: int) -> FloatArray:
-        """``(rows,)`` how much of ``text`` each title holds, from 0 to 1.
+        """``(rows,)`` weighted share of the words of ``text`` in each title, from 0 to 1.
 
-        Words weigh as they are rare: ``log(1 + titles / titles with the word)`` (inverse
-        document frequency, Spärck Jones, 1972).
+        A word's weight is ``log(1 + titles / titles with the word)`` (inverse document frequency,
+        Spärck Jones, 1972).
         """
         scores = np.zeros(rows, dtype=np.float32)
         size, total = len(self._titles) - len(self._retired), 0.0
@@ -76,12 +76,12 @@ class TitleWords:
 
 
 def words(text: str) -> dict[str, None]:
-    """The different words of a text, in lower case and in order."""
+    """The distinct words of a text, case-folded, in order."""
     return dict.fromkeys(_WORD.findall(text.casefold()))
 
 
 class TextSearch:
-    """Scores every item for a text; with the encoder of their text vectors, by its meaning too."""
+    """Scores every item for a text by title words and, with the text encoder, by meaning."""
 
     def __init__(
         self, items: ItemTable, encoder: TextEncoder | None, pause: Pause = no_pause
@@ -92,10 +92,10 @@ class TextSearch:
         self._categories: tuple[list[str], FloatArray] | None = None  # names, and their vectors
 
     def following(self, before: ItemTable, now: ItemTable) -> Self:
-        """The same over a changed table; another one where it knows a later table than ``before``.
+        """The search over a changed table: this object, or a new one if it is not at ``before``.
 
-        It is shared, and learns the titles that changed: what comes later is not found by those
-        who search fewer rows.
+        This object is updated in place with the changed titles and stays shared: searches over the
+        earlier table score fewer rows and never find the later ones.
         """
         if self._items is not before:
             return type(self)(now, self._encoder)
@@ -111,18 +111,17 @@ class TextSearch:
         return self
 
     def scores(self, text: str, items: ItemTable) -> FloatArray:
-        """``(items,)`` higher is better; at most 0 for what does not fit at all."""
+        """``(items,)`` higher is better; at most 0 for no match at all."""
         scores = self._titles.scores(text, len(items))
         if self._encoder is not None and items.text is not None:
             scores = (scores + items.text.rows @ self._encoder.encode([text])[0]) / 2
         return scores
 
     def described(self, text: str, items: ItemTable) -> IndexArray:
-        """Rows of the few items that a text describes best, the best of them last.
+        """Rows of the few items that a text describes best, best last.
 
-        Where words of the text mean categories, the best items of each are taken in turn, so
-        that "scary with puzzles" is read as horror and as puzzle games. `InputError` where it
-        describes none.
+        If words of the text mean categories, the best items of each are taken in turn: "scary with
+        puzzles" is read as horror and puzzle games. `InputError` if no item matches.
         """
         scores = np.where(items.eligible, self.scores(text, items), 0)
         meant = [np.isin(items.categories.rows, codes) for codes in self._meant(text, items)]
@@ -143,7 +142,7 @@ class TextSearch:
         return found[::-1].astype(np.int32)
 
     def _meant(self, text: str, items: ItemTable) -> list[list[int]]:
-        """For each category that a word of the text means, the codes of the fields that name it."""
+        """For each category that a word of the text means, the codes of the fields with it."""
         fields: defaultdict[str, list[int]] = defaultdict(list)
         for code, name in enumerate(items.names):
             for part in categories_of(name):
@@ -163,11 +162,11 @@ class TextSearch:
 def categories_meant(cosines: FloatArray) -> OffsetArray:
     """``(words,)`` the category that each word means, -1 for none.
 
-    It is the nearest one, where the cosine is at least 0.5 and 0.1 above that with the second: with
-    MiniLM "scary" means Horror, and "game" nothing. Of 128 words about four catalogues 44 of the 66
-    that mean a category are read so, and 3 are misread: a word that is read as nothing still counts
-    in titles and texts, one that is misread fills the list with the wrong category. ``cosines``
-    are ``(words, categories)`` of their text vectors; at least two categories.
+    It is the nearest category if its cosine is at least 0.5, and 0.1 above the second nearest: with
+    MiniLM, "scary" means Horror and "game" nothing. The thresholds favour precision, since a word
+    without a category still counts in titles and texts, while a wrong category fills the list: of
+    128 words about four catalogues, 44 of the 66 that mean a category are recognised, and 3 are
+    misread. ``cosines`` are ``(words, categories)`` of text vectors; at least two categories.
 
     Examples
     --------
@@ -181,5 +180,5 @@ def categories_meant(cosines: FloatArray) -> OffsetArray:
 
 
 def positive(scores: FloatArray, k: int) -> OffsetArray:
-    """Rows of the ``k`` largest scores above 0, best first, the earlier row first where equal."""
+    """Rows of the ``k`` largest scores above 0, best first; ties by row."""
     return top_k_of(scores, k, scores > 0)

@@ -1,4 +1,4 @@
-"""Smoke requests: whether every part of a loaded bundle answers."""
+"""Smoke test of a loaded bundle: one request to every part of it."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,16 +15,16 @@ from twotower.inference.requests import Request
 from twotower.types import FloatArray
 
 _TEXTS: Final = ("a", "Zażółć gęślą jaźń 🐉 " * 200, "")
-"""A short text, one that is cut, and none."""
+"""A short text, one long enough to be truncated, and an empty one."""
 _K: Final = 10
 
 
 def check_answers(pipeline: Pipeline) -> None:
-    """Ask every part of a bundle once, before it takes the place of another.
+    """Exercise every part of a bundle once before it replaces the one being served.
 
-    Known users, a cold-start user, the longest history that the tower reads, the second stage;
-    the text encoder and the item tower where the bundle has them. `ArtefactError` where one fails,
-    or gives what does not fit or is not finite.
+    Covers known users, a cold-start user, the longest history that the tower reads, the second
+    stage, and the text encoder and item tower if the bundle has them. `ArtefactError` if one fails
+    or returns the wrong shape or non-finite numbers.
     """
     with reading("the bundle", "does not answer a request"):
         _check_users(pipeline)
@@ -78,7 +78,7 @@ def _check_new_items(pipeline: Pipeline) -> None:
     except InputError:  # a bundle need not take new items
         return
     rows = catalogue_rows([{columns.ITEM_ID: str(n), columns.TITLE: "a"} for n in range(2)])
-    encoded = encoder.unbounded(rows, encoder.texts(rows))  # no real items, which no notice names
+    encoded = encoder.unbounded(rows, encoder.texts(rows))  # fake items: log no exposure warning
     history = contents.history_table
     widths = {
         "vectors": (encoded.vectors, contents.item_vectors.shape[1]),

@@ -1,4 +1,4 @@
-"""Stages of a request: retrieval, re-ranking and similar items, with their timings."""
+"""Ranking stages: retrieval, re-ranking and similar items, with timings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from twotower.inference.business_rules import ActiveRules
 
 Timings = dict[str, float]
-"""Seconds by stage, added to what is there: ``encode``, ``search``, ``rerank``, ``present``."""
+"""Accumulated seconds by stage: ``encode``, ``search``, ``rerank``, ``present``."""
 
 
 def add_time(clock: Timings, stage: str, began: float) -> float:
-    """Count the time since ``began`` for a stage; the time now."""
+    """Add the time since ``began`` to a stage; returns the time now."""
     now = perf_counter()
     clock[stage] = clock.get(stage, 0.0) + now - began
     return now
@@ -42,7 +42,7 @@ class SecondStage(NamedTuple):
 
 
 def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondStage | None:
-    """The bundle's, or None where it is not wanted; `InputError` where the bundle has none."""
+    """The bundle's second stage; None if not requested, `InputError` if the bundle has none."""
     if not options.reranks(contents):
         return None
     if contents.reranker is None:
@@ -57,24 +57,24 @@ def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondS
 
 @dataclass(slots=True)
 class Stages:
-    """The stages of one request, each giving as many of its best items as are wanted."""
+    """The stages of one request; each returns as many of its best items as requested."""
 
     index: ItemIndex
     table: ItemTable
     vector: FloatArray
     """``(d,)`` the user's vector."""
     parts: Sequence[EligibilityMask]
-    """Items that are eligible for the user, in parts of which the best are wanted each; one part
-    unless business rules weigh items."""
+    """Items eligible for the user, in parts that are searched separately; a single part unless
+    business rules weigh items."""
     found: tuple[FloatArray, OffsetArray]
-    """What the index found for the request already."""
+    """Scores and items that the index already found for the request."""
     clock: Timings
-    """Where to add the seconds taken."""
+    """Timings to add to."""
     stale: OffsetArray
-    """Rows of the index that changed since it was made."""
+    """Rows in the index that changed since it was built."""
 
     def retrieve(self, count: int) -> RankedItems:
-        """The nearest items, so many of each part."""
+        """The nearest items, ``count`` of each part."""
         began = perf_counter()
         vectors = self.table.vectors.rows
         found = [
@@ -108,9 +108,9 @@ class Stages:
 def similar(
     table: ItemTable, row: int, k: int, filters: Filters, rules: "ActiveRules | None" = None
 ) -> RankedItems:
-    """The ``k`` items most similar to that of ``row``, exactly: see `mean_cosines`.
+    """The ``k`` items most similar to that of ``row``, by exact search: see `mean_cosines`.
 
-    Of business rules only blocks count: similarity is what it is.
+    Of the business rules only blocks apply, since others would distort similarity.
     """
     passing = table.passing(filters)
     if rules is not None:

@@ -1,4 +1,4 @@
-"""Text encoder at serving time, in onnxruntime, without torch."""
+"""Text encoder for serving, in onnxruntime without torch."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,7 +15,7 @@ from twotower.inference.user_tower import open_session
 from twotower.types import FloatArray
 
 MAX_PIECES: Final = 256
-"""Texts are cut at so many word pieces, as in training."""
+"""Texts are truncated to this many word pieces, as in training."""
 _BATCH: Final = 16
 _FILE: Final = "the bundle's text"
 _FAILURE: Final = "of the text encoder cannot be run"
@@ -24,15 +24,15 @@ _FAILURE: Final = "of the text encoder cannot be run"
 class OnnxText:
     """A sentence encoder in onnxruntime; see `twotower.features.text.TextEncoder`.
 
-    `ArtefactError` where it cannot be run.
+    `ArtefactError` if it cannot be run.
 
     Parameters
     ----------
     threads
         Threads that one run may use.
     batch_size
-        Texts of a run. Quantised activations share a scale, so that a text's vector depends a
-        little on the others of its run; with 1 it does not.
+        Texts per run. Quantised activations share a scale, so a text's vector depends slightly on
+        the others in its run; with 1 it does not.
     """
 
     def __init__(self, model: TextModel, threads: int = 1, batch_size: int = _BATCH) -> None:
@@ -51,7 +51,7 @@ class OnnxText:
         """``(texts, dim)`` float32, L2-normalised; a blank text is the zero vector."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         filled = [row for row, text in enumerate(texts) if text.strip()]
-        filled.sort(key=lambda row: len(texts[row]))  # so that little of a batch is padding
+        filled.sort(key=lambda row: len(texts[row]))  # keeps padding in a batch low
         for start in range(0, len(filled), self._batch_size):
             rows = filled[start : start + self._batch_size]
             vectors[rows] = self._run([texts[row] for row in rows])
@@ -74,9 +74,9 @@ class OnnxText:
 
 
 def text_encoder_of(contents: BundleContents, threads: int = 1) -> TextEncoder | None:
-    """The encoder of a bundle's item texts, or None where the bundle does not hold it.
+    """The encoder of a bundle's item texts, or None if the bundle does not hold it.
 
-    `ArtefactError` where it cannot be run.
+    `ArtefactError` if it cannot be run.
     """
     new = contents.new_items
     if new is None or new.text is None:
@@ -88,5 +88,5 @@ def text_encoder_of(contents: BundleContents, threads: int = 1) -> TextEncoder |
 
 @lru_cache(maxsize=1)
 def _opened(model: TextModel, threads: int) -> OnnxText:
-    """The last encoder stays: a newer bundle, loaded beside the one that answers, has the same."""
+    """Caches the last encoder: a new bundle loaded during serving usually has the same one."""
     return OnnxText(model, threads)

@@ -1,4 +1,4 @@
-"""User tower in onnxruntime: queries in, vectors out, no torch."""
+"""User tower in onnxruntime without torch: from queries to user vectors."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from twotower.features.declared_columns import Encoded, TextVectors
 
 CONTEXT: Final = "context_"
-"""Before the names of inputs of the context of a request."""
+"""Prefix of the inputs for a request's context."""
 _CONTEXTS: Final = 4096
-"""Contexts that are kept encoded."""
+"""Number of encoded contexts to cache."""
 OUTPUT: Final = "vector"
 _ONLY_FATAL: Final = 4
 _BATCH: Final = 256
@@ -33,27 +33,27 @@ _FILE: Final = "the bundle's user_tower.onnx"
 
 
 class UserTower:
-    """Looks up what the ONNX model reads, and runs it.
+    """Prepares the inputs of the ONNX model and runs it.
 
     The model declares some or all of these inputs: ``user`` (B, id_dim) float32, ``history``
-    (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
-    int64, ``features`` (B, 8) float32, ``gaps`` (B, L) int64 codes of the time behind each event
+    (B, L, h) float32 with the oldest item first and padding after the newest, ``lengths`` (B,)
+    int64, ``features`` (B, 8) float32, ``gaps`` (B, L) int64 codes of the gap after each event
     (see `twotower.features.gaps`), and for declared columns ``codes`` (B, S) int64, ``weights``
-    (B, S) and ``dense`` (B, D) float32, and the same behind ``context_`` for the context of the
-    request. Its output is ``vector`` (B, dim) float32. Where the
-    bundle's vectors have a least-squares part, the fold-in of the history stands behind it.
+    (B, S) and ``dense`` (B, D) float32, and the same with the prefix ``context_`` for the context
+    of the request. Its output is ``vector`` (B, dim) float32. If the bundle's vectors have a
+    least-squares part, the fold-in of the history is appended to it.
 
     Parameters
     ----------
     threads
-        Threads that one call may use. A server that answers many requests at once wants 1.
+        Threads that one call may use. Use 1 in a server that answers many requests at once.
 
     Raises
     ------
     InputError
-        At fewer than one thread.
+        If there is fewer than one thread.
     ArtefactError
-        Where the model cannot be run, or does not fit the tables.
+        If the model cannot be run or does not fit the tables.
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1) -> None:
@@ -78,21 +78,21 @@ class UserTower:
 
     @property
     def reads_features(self) -> bool:
-        """Whether ratings and times of a history make a difference."""
+        """Whether the tower reads user features, which use the history's ratings and times."""
         return "features" in self._inputs
 
     @property
     def reads_gaps(self) -> bool:
-        """Whether the times of a history and of the request make a difference."""
+        """Whether the tower reads time gaps, from the times of the history and the request."""
         return "gaps" in self._inputs
 
     @property
     def reads_context(self) -> bool:
-        """Whether the context of a request makes a difference."""
+        """Whether the tower reads the context of a request."""
         return f"{CONTEXT}codes" in self._inputs
 
     def reading(self, history_table: FloatArray | None, item_table: FloatArray) -> Self:
-        """The same tower over tables with more items: those of the bundle, and others behind."""
+        """The same tower over longer tables: the bundle's items followed by added ones."""
         other = copy(self)
         other._history_table = history_table
         other._user_features = replace(self._user_features, item_table=item_table)
@@ -101,19 +101,19 @@ class UserTower:
 
     @property
     def knows_attributes(self) -> bool:
-        """Whether declared columns of users are enough for a vector."""
+        """Whether declared user columns alone are enough for a user vector."""
         return self._declared is not None and self._declared.regression is not None
 
     def columns_of(
         self, attributes: Sequence[Mapping[str, Any]], texts: "TextVectors"
     ) -> "Encoded":
-        """Encoded columns of users who are described by a request, checked before."""
+        """Encoded user columns from requests' attributes, which were checked before."""
         assert self._declared is not None
         table = rows_of_requests(attributes, self._declared.schema.users)
         return self._declared.user_encoders.encode(table, texts)
 
     def context_of(self, stated: Sequence[Mapping[str, Any]]) -> "Encoded":
-        """Encoded context of requests, checked before; what a request leaves out is missing."""
+        """Encoded context of requests, checked before; absent columns are missing values."""
         from twotower.features.declared_columns import Encoded
 
         rows = [self._encode_context(tuple(context.items())) for context in stated]
@@ -127,14 +127,14 @@ class UserTower:
         Parameters
         ----------
         columns
-            Declared columns of each query's user; by default those that the bundle knows.
+            Declared columns of each query's user; by default the bundle's.
         context
-            Context of each query, see `context_of`; by default nothing is known of it.
+            Context of each query, see `context_of`; by default all columns are missing.
         """
         if 0 < len(queries) <= _BATCH:
             return self._run(queries, columns, context)
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
-        # The model computes as much for a short history as for the longest one beside it.
+        # In a batch, a short history costs as much as the longest one.
         order = np.argsort(queries.histories.lengths, kind="stable")
         for start in range(0, len(queries), _BATCH):
             rows = order[start : start + _BATCH]
@@ -153,7 +153,7 @@ class UserTower:
                 raise InputError(f"it gives {encoded.shape} for {len(queries)} users")
         if self._fold_in is not None:
             histories = queries.histories
-            if self._has_added:  # those have no factors
+            if self._has_added:  # added items have no factors
                 factored = histories.items < len(self._fold_in.table)
                 histories = histories if factored.all() else histories.keep(factored)
             folded = self._factor_weight * self._fold_in(histories)
@@ -163,7 +163,7 @@ class UserTower:
     def _described(
         self, vectors: FloatArray, queries: Queries, columns: "Encoded | None"
     ) -> FloatArray:
-        """The vectors, of users without a history by their declared columns."""
+        """The vectors, replaced by a regression on declared columns for users without history."""
         declared = self._declared
         if declared is None or declared.regression is None or declared.users is None:
             return vectors
@@ -172,17 +172,17 @@ class UserTower:
             return vectors
         rows = declared.users if columns is None else columns
         places = queries.users[without].astype(np.int64) + 1 if columns is None else without
-        vectors = vectors.copy()  # what a session gives may be read-only
+        vectors = vectors.copy()  # a session's output may be read-only
         vectors[without] = declared.regression(rows.take(places))
         return vectors
 
     def feed(
         self, queries: Queries, columns: "Encoded | None" = None, context: "Encoded | None" = None
     ) -> dict[str, Array]:
-        """What the model reads, as `twotower.features.user_inputs` has it for training.
+        """Inputs of the model, as `twotower.features.user_inputs` builds them for training.
 
-        What it does not read is not made: for one request the features alone would take as long
-        as the tower.
+        Inputs that the model does not read are skipped: for one request, the features alone would
+        take as long as the tower.
         """
         feed: dict[str, Array] = {}
         if "user" in self._inputs:
@@ -217,7 +217,7 @@ class UserTower:
 def _encoded_context(
     declared: "DeclaredColumns | None", values: tuple[tuple[str, Any], ...]
 ) -> "Encoded":
-    """One row: the context of a request by name of the columns."""
+    """One encoded row: the context of a request, as pairs of column name and value."""
     from twotower.features.declared_columns import no_texts
 
     assert declared is not None
@@ -234,9 +234,9 @@ def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
 
 
 def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session of an ONNX model on the CPU, each run of which may use so many threads.
+    """A CPU session for an ONNX model; each run may use ``threads`` threads.
 
-    `Exception` where onnxruntime cannot read the model; its errors share no narrower class.
+    `Exception` if onnxruntime cannot read the model; its errors share no narrower class.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

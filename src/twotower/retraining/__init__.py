@@ -1,4 +1,4 @@
-"""Retraining as a loop: from a running service's events to the next bundle in its place."""
+"""Retraining loop: from a running service's events to the next bundle in service."""
 
 from twotower.retraining.gate import Thresholds, Verdict, judged
 from twotower.retraining.loop import Outcome, RetrainSettings, retrain, roll_back

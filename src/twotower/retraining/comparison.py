@@ -1,4 +1,4 @@
-"""Comparison of two bundles on the newest events, each as it would have served them."""
+"""Offline comparison of two bundles on the newest events, each as it would have served them."""
 
 import time
 from collections.abc import Sequence
@@ -18,31 +18,31 @@ from twotower.service.snapshot import Snapshot
 from twotower.types import DoubleArray
 
 K: Final = 10
-"""Length of the lists that are compared."""
+"""Length of the compared lists."""
 MOST_USERS: Final = 5_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """A user of the newest events."""
+    """A test case: a user of the newest events."""
 
     user_id: str
     targets: frozenset[str]
-    """Items that the user had then for the first time."""
+    """Held-out items: those that the user first interacted with in the newest events."""
     time: int | None = None
-    """When the first of these came, milliseconds since 1970: the user is asked for then. None for
-    now."""
+    """Time of the first of these, milliseconds since 1970, used as the time of the request; None
+    for now."""
 
 
 class Measured(Config):
-    """One bundle on the newest events. Means over users."""
+    """Metrics of one bundle on the newest events; means over users."""
 
     ndcg: float
     """NDCG@10."""
     coverage: float
-    """Share of the listed items that are in any list."""
+    """Share of the listed items that appear in any list."""
     new_item_share: float
-    """Share of the places that are taken by items which the old bundle was not trained on."""
+    """Share of list positions taken by items that the old bundle was not trained on."""
     milliseconds: float
     """Median time of one request, in this process."""
 
@@ -54,14 +54,14 @@ class Comparison(Config):
     old: Measured
     new: Measured
     difference: float
-    """Mean of NDCG@10 of the new one minus that of the old one, user by user."""
+    """Mean over users of the new bundle's NDCG@10 minus the old one's."""
     low: float
-    """Of its 95% bootstrap interval, see `twotower.evaluation.significance`."""
+    """Lower end of its 95% bootstrap interval, see `twotower.evaluation.significance`."""
     high: float
 
 
 def newest_cases(dataset: Dataset, seed: int) -> list[Case]:
-    """Users of the test part with what they had there first; at random where there are many."""
+    """Users of the test part with their held-out items; a random sample if there are many."""
     log, test = dataset.interactions, dataset.split == Part.TEST
     users = np.unique(log.rows[test])
     if len(users) > MOST_USERS:
@@ -80,7 +80,7 @@ def newest_cases(dataset: Dataset, seed: int) -> list[Case]:
 
 
 def compared(old: Snapshot, new: Snapshot, cases: Sequence[Case]) -> Comparison:
-    """Ask both for each user's items as the service would, one request at a time."""
+    """Request each user's items from both bundles, as the service would, one at a time."""
     trained = old.pipeline.contents.items
     figures, per_user = [], []
     for snapshot in (old, new):
@@ -112,7 +112,7 @@ def compared(old: Snapshot, new: Snapshot, cases: Sequence[Case]) -> Comparison:
 def _answers(
     snapshot: Snapshot, cases: Sequence[Case]
 ) -> tuple[DoubleArray, list[list[str]], DoubleArray]:
-    """NDCG@10 by user, the lists, and the seconds that each took."""
+    """NDCG@10 by user, the lists, and the seconds of each request."""
     options = RecommendOptions(K, reasons=False, strict=False)
     lists, seconds = [], np.empty(len(cases))
     ranks, ends = [], [0]

@@ -1,4 +1,4 @@
-"""Gate of retraining: thresholds by which a new bundle may replace the old one."""
+"""Retraining gate: thresholds that a new bundle must meet to replace the old one."""
 
 from pydantic import Field
 
@@ -7,36 +7,36 @@ from twotower.retraining.comparison import Comparison
 
 
 class Thresholds(Config):
-    """What a new bundle must keep; those that differ stand in ``retrain --config``."""
+    """Thresholds that a new bundle must meet; set others with ``retrain --config``."""
 
     least_users: int = Field(30, ge=1)
-    """With fewer users in the newest events nothing can be said, and the old one stays."""
+    """With fewer users in the newest events no conclusion is possible, and the old bundle stays."""
     most_loss: float = Field(0.0, ge=0, le=1)
-    """Share of the old NDCG@10 that may be lost, beyond the interval of the difference."""
+    """Tolerated relative loss of NDCG@10, beyond the interval of the difference."""
     least_coverage: float = Field(0.5, ge=0)
-    """Coverage, in times that of the old one."""
+    """Minimum coverage, as a multiple of the old bundle's."""
     least_new_item_share: float = Field(0.0, ge=0, le=1)
-    """Share of the places for items that the old bundle was not trained on."""
+    """Minimum share of list positions for items that the old bundle was not trained on."""
     most_new_item_share: float = Field(0.5, ge=0, le=1)
-    """The same, at most."""
+    """Maximum of that share."""
     most_latency: float = Field(3.0, gt=0)
-    """Median time of a request, in times that of the old one."""
+    """Maximum median time of a request, as a multiple of the old bundle's."""
 
 
 class Verdict(Config):
-    """Whether the new bundle is served, and why not."""
+    """Whether the new bundle may be served, and if not, why."""
 
     passed: bool
     reasons: tuple[str, ...]
-    """One for each threshold that it fails."""
+    """One for each failed threshold."""
     comparison: Comparison
 
 
 def judged(found: Comparison, limits: Thresholds) -> Verdict:
-    """The verdict over a comparison.
+    """The verdict on a comparison.
 
-    The new bundle is worse where the whole 95% interval of the difference lies below what may be
-    lost: chance alone refuses one in forty of those that are as good.
+    The new bundle counts as worse if the whole 95% interval of the difference lies below the
+    tolerated loss: chance alone refuses one in forty bundles that are equally good.
     """
     old, new = found.old, found.new
     checks = [

@@ -1,7 +1,7 @@
 """Retraining of a served bundle: source, preparation, training, gate, refit, bundle, reload.
 
-Each step leaves its result in a work folder and is found there by the next call, so that a run
-that was killed goes on. Until the last step the service is not touched.
+Each step leaves its result in a work folder, from which a run that was killed can resume. The
+service is not touched until the last step.
 """
 
 import json
@@ -45,46 +45,46 @@ WORK: Final = ".retraining"
 _RUN: Final = "run.json"
 _VERDICT: Final = "verdict.json"
 _HISTORY: Final = 200
-"""Events of a user that the old bundle gets beside its log, as by the service's defaults."""
+"""Events per user that the old bundle gets in addition to its log, as in the service's defaults."""
 
 
 class RetrainSettings(Config):
     """How a bundle is retrained."""
 
     kinds: tuple[str, ...] | None = None
-    """Kinds of events that are learned from; by default those that the bundle declares, else
-    purchases and ratings."""
+    """Event kinds used for training; by default those that the bundle declares, else purchases
+    and ratings."""
     keep_days: float | None = Field(None, gt=0)
     anonymise_after_days: float | None = Field(None, gt=0)
     """The age limits of the service, see `write_source`."""
     least_events: int = Field(1, ge=1)
-    """With fewer new events nothing is done."""
+    """Minimum number of new events; with fewer, nothing is done."""
     test_share: float = Field(0.3, gt=0, lt=1)
-    """Share of the new events, the newest, that both bundles are compared on."""
+    """Newest share of the new events, on which both bundles are compared."""
     validation_share: float = Field(0.1, gt=0, lt=1)
-    """Share of the interactions before them, the newest, that training stops by."""
+    """Newest share of the interactions before the test part, used for early stopping."""
     thresholds: Thresholds = Thresholds()
     watch: WatchSettings = WatchSettings()
     """How the service is watched after the reload, where its address is known."""
     refit: bool = True
-    """Whether the bundle is fitted anew on all interactions, once it has passed the gate."""
+    """Whether the model is refitted on all interactions once it has passed the gate."""
     keep: int = Field(5, ge=2)
-    """Bundles that are kept, with the one in service."""
+    """Number of bundles to keep, including the one in service."""
     seed: int = 0
 
 
 class Outcome(Config):
-    """What a run came to."""
+    """Result of a run."""
 
     result: Literal["nothing-new", "refused", "made", "served", "rolled-back"]
-    """``made`` where no service was to take it over."""
+    """``made`` if no service was to take over the bundle."""
     name: str | None = None
     """Folder of the new bundle."""
     model_version: str | None = None
     new_events: int = 0
     verdict: Verdict | None = None
     deleted: tuple[str, ...] = ()
-    """Old bundles that are kept no more."""
+    """Old bundles that were deleted."""
     complaint: str | None = None
     """Why the new bundle was rolled back."""
 
@@ -99,31 +99,31 @@ def retrain(
     watch: Watch | None = None,
     reporter: Reporter | None = None,
 ) -> Outcome:
-    """Train the bundle in service again on what was recorded since, and serve it if it is good.
+    """Retrain the bundle in service with the events recorded since, and serve it if it passes.
 
     Parameters
     ----------
     bundle
-        The folder that services are configured with.
+        The bundle folder that services are configured with.
     store
         Their database. It names the bundle in service, which the new one is compared with.
     out
-        Folder of the new bundle, and of the index ``bundles.json``. A service can take it over
-        where that is the folder in which ``bundle`` is.
+        Parent folder of the new bundle and of the index ``bundles.json``. Services can only take
+        over the bundle if this is also the parent of ``bundle``.
     settings
-        How it is trained and judged.
+        Settings of training and gate.
     swap
-        Has services take over the bundle of a name; by default `StateStore.set_bundle`, which
-        they follow. Where ``out`` is another folder the bundle is only made.
+        Makes services take over a bundle by name; by default `StateStore.set_bundle`, which they
+        follow. If ``out`` is another folder, the bundle is only made.
     watch
-        Watches a service after the reload. On a complaint the old bundle is served again.
+        Watches a service after the reload. On a complaint the old bundle is rolled back to.
     reporter
         Receives messages and progress.
 
     Raises
     ------
     InputError
-        Where another run is under way in ``out``, or the model of the bundle cannot be trained.
+        If another run is in progress in ``out``, or the bundle's model cannot be trained.
     """
     settings, reporter = settings or RetrainSettings(), reporter or Silent()
     out.mkdir(parents=True, exist_ok=True)
@@ -133,17 +133,17 @@ def retrain(
 
 
 def roll_back(bundle: Path, store: StateStore, out: Path) -> ShelfEntry:
-    """Serve the bundle again that was served before the one in service.
+    """Roll back to the bundle that was served before the current one.
 
     Returns
     -------
     ShelfEntry
-        The bundle that is served now.
+        The bundle now in service.
 
     Raises
     ------
     InputError
-        Where the index of ``out`` names none.
+        If the index of ``out`` names no earlier one.
     """
     shelf, configured = Shelf(out), bundle.absolute().name
     served = store.bundle(configured)
@@ -156,7 +156,7 @@ def roll_back(bundle: Path, store: StateStore, out: Path) -> ShelfEntry:
 
 
 class _Run:
-    """One retraining: its paths, and what all its steps read."""
+    """One retraining run: its paths and the inputs shared by its steps."""
 
     def __init__(
         self,
@@ -232,9 +232,9 @@ class _Run:
         )
 
     def _begun(self) -> dict[str, Any]:
-        """The source, written or found. It is written anew where it may hold too much or too old.
+        """Write the training source, or resume with the one found.
 
-        That is after another bundle came into service, and after a user was forgotten.
+        It is rewritten after another bundle came into service or a user was forgotten.
         """
         marks = {
             "old": self.old.manifest.model_version,
@@ -264,7 +264,7 @@ class _Run:
         return run
 
     def _moments(self) -> dict[str, int]:
-        """Where the newest events begin, and validation before them, in milliseconds."""
+        """Start of the test part (the newest events) and of validation, in milliseconds."""
         import polars as pl
 
         log = pl.read_parquet(self.work / "source" / INTERACTIONS)
@@ -281,7 +281,7 @@ class _Run:
         return {"new_events": len(new), "test_from": test_from, "validation_from": validation_from}
 
     def _prepared(self, test_from: int, validation_from: int) -> Dataset:
-        """The source, split by time. No k-core: the first one has dropped whom it wanted."""
+        """The source, split by time. No k-core: the first `prepare` has already applied it."""
         folder = self.work / "dataset"
         if folder.exists():
             return Dataset.load(folder)
@@ -301,7 +301,7 @@ class _Run:
         return found
 
     def _trained(self, dataset: Dataset) -> tuple[Trained, Blend | None]:
-        """The bundle's model on all but the newest events, and its second stage."""
+        """The bundle's model and its second stage, trained on all but the newest events."""
         info = self.old.manifest.info
         config = {key: value for key, value in info.config.items() if key != "chosen"}
         trained = trained_model(
@@ -325,9 +325,9 @@ class _Run:
         changes: Changes,
         test_from: int,
     ) -> Verdict | None:
-        """The gate's verdict over both bundles, each as it would have served the newest events.
+        """The gate's verdict on both bundles, each as it would have served the newest events.
 
-        None where no user had an item then for the first time.
+        None if no user has a held-out item.
         """
         file = self.work / _VERDICT
         if file.exists():
@@ -364,7 +364,7 @@ class _Run:
         return empty.advanced(changes)
 
     def _bundled(self, name: str, dataset: Dataset, trained: Trained, blend: Blend | None) -> str:
-        """Write the bundle to serve, try it, and give its version."""
+        """Write and smoke-test the bundle to serve; returns its version."""
         model, settings = self.old.manifest.info.model, self.settings
         if not (self.out / name).exists():
             verdict = Verdict.model_validate_json((self.work / _VERDICT).read_text())

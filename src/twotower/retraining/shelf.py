@@ -1,4 +1,4 @@
-"""`Shelf`: the bundles of a service side by side, and an index file of their history."""
+"""Bundle shelf: the bundles of a service side by side, and an index file of their history."""
 
 import json
 import shutil
@@ -20,14 +20,14 @@ class ShelfEntry(Config):
     """One bundle."""
 
     name: str | None
-    """Folder beside the configured one; None for that itself."""
+    """Folder beside the configured one; None for the configured one."""
     model_version: str
     made: str
-    """When, ISO 8601 in UTC."""
+    """Time of creation, ISO 8601 in UTC."""
     outcome: Literal["served", "refused", "rolled-back"]
     """``served`` was, or is, in service."""
     verdict: Verdict | None = None
-    """The gate's; None for a bundle that came otherwise."""
+    """The gate's verdict; None for a bundle that was not made by retraining."""
 
 
 _ENTRIES: Final = TypeAdapter(list[ShelfEntry])
@@ -39,12 +39,12 @@ class Shelf:
     Parameters
     ----------
     folder
-        Where the bundles are; ``bundles.json`` in it is the index.
+        Folder of the bundles; its ``bundles.json`` is the index.
 
     Raises
     ------
     ArtefactError
-        Where the index is something else.
+        If the index is invalid.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class Shelf:
         self._write([*self.entries, entry])
 
     def note(self, name: str | None, model_version: str, made: str) -> None:
-        """Add a bundle that is in service and came otherwise, unless it is the newest served."""
+        """Add a bundle that came into service by other means, unless it is the newest served."""
         served = [entry for entry in self.entries if entry.outcome == "served"]
         if not served or served[-1].name != name:
             self.add(
@@ -69,7 +69,7 @@ class Shelf:
             )
 
     def before(self, name: str | None) -> ShelfEntry:
-        """The bundle that was served before one; `InputError` where there is none."""
+        """The bundle that was served before the given one; `InputError` if there is none."""
         served = [entry for entry in self.entries if entry.outcome == "served"]
         places = [place for place, entry in enumerate(served) if entry.name == name]
         for entry in reversed(served[: places[-1]] if places else served):
@@ -92,7 +92,7 @@ class Shelf:
         )
 
     def prune(self, keep: int, in_service: str | None) -> list[str]:
-        """Delete all but the newest bundles, and not the one in service. Names of those deleted."""
+        """Delete all but the newest bundles and the one in service; returns the deleted names."""
         names = [entry.name for entry in self.entries if entry.name is not None]
         there = [name for name in dict.fromkeys(names) if (self.folder / name).exists()]
         old = [name for name in there[: max(0, len(there) - keep)] if name != in_service]

@@ -1,4 +1,4 @@
-"""Watch after a reload: rise of errors or latency, by a service's own metrics."""
+"""Post-reload watch: detects a rise in errors or latency from a service's own metrics."""
 
 import time
 from collections.abc import Callable
@@ -12,27 +12,27 @@ from twotower.config import Config
 from twotower.service.client import Client, ServiceError
 
 _LATENT: Final = "/recommendations"
-"""Routes whose latency is compared have this in their path."""
+"""Part of the path of routes whose latency is compared."""
 _SILENT_LOOKS: Final = 3
-"""So many looks in a row without an answer are a failure."""
+"""Consecutive polls without an answer that count as a failure."""
 
 
 class WatchSettings(Config):
-    """How long a new bundle is watched, and what has it rolled back."""
+    """How long a new bundle is watched, and when it is rolled back."""
 
     seconds: float = Field(600.0, gt=0)
     every_s: float = Field(10.0, gt=0)
-    """Between two looks at the metrics."""
+    """Seconds between polls of the metrics."""
     least_answers: int = Field(100, ge=1)
-    """Before so many answers nothing is judged."""
+    """Minimum number of answers before anything is judged."""
     most_errors: float = Field(0.01, ge=0, le=1)
-    """Share of answers with status 5xx, beyond that of the old bundle."""
+    """Maximum increase of the share of 5xx answers over the old bundle's."""
     most_latency: float = Field(2.0, gt=0)
-    """Mean time of a recommendation, in times that with the old bundle."""
+    """Maximum mean time of a recommendation, as a multiple of the old bundle's."""
 
 
 class Traffic(NamedTuple):
-    """What a service answered, as counted by its metrics."""
+    """Counts of a service's answers, from its metrics."""
 
     answers: float = 0.0
     errors: float = 0.0
@@ -40,11 +40,11 @@ class Traffic(NamedTuple):
     timed: float = 0.0
     """Answers with recommendations."""
     seconds: float = 0.0
-    """What these took together."""
+    """Total time of these."""
 
     @classmethod
     def of(cls, metrics: str) -> Self:
-        """Of Prometheus' text format, since the service started."""
+        """Parse Prometheus' text format; counts since the service started."""
         answers = errors = timed = seconds = 0.0
         for family in text_string_to_metric_families(metrics):
             for sample in family.samples:
@@ -59,7 +59,7 @@ class Traffic(NamedTuple):
         return cls(answers, errors, timed, seconds)
 
     def since(self, earlier: "Traffic") -> "Traffic":
-        """What came after an earlier look; all of it where the service was restarted since."""
+        """Difference from an earlier poll; everything if the service was restarted since."""
         if self.answers < earlier.answers:
             return self
         return Traffic(*(now - then for now, then in zip(self, earlier, strict=True)))
@@ -76,9 +76,9 @@ class Traffic(NamedTuple):
 
 
 def complaint(old: Traffic, new: Traffic, limits: WatchSettings) -> str | None:
-    """Why the new bundle is worse than the old one, by the traffic of each; None where it is not.
+    """Why the new bundle is worse than the old one, by the traffic of each; None if it is not.
 
-    Latency is judged where both have answered often enough.
+    Latency is only judged once both have enough answers.
     """
     if new.answers < limits.least_answers:
         return None
@@ -102,16 +102,16 @@ class Watch:
     Parameters
     ----------
     client
-        Of the service. Its key may be one of any scope.
+        Client of the service. Its key may have any scope.
     limits
-        What is borne.
+        Thresholds.
     sleep
-        Waits so many seconds.
+        Function that waits for a number of seconds.
 
     Raises
     ------
     ServiceError, httpx.TransportError
-        Where the metrics cannot be read: nothing has happened yet.
+        If the metrics cannot be read; nothing has changed by then.
     """
 
     def __init__(
@@ -121,14 +121,14 @@ class Watch:
         self._old = self._start = Traffic.of(client.metrics())
 
     def begin(self) -> None:
-        """The reload is next: what was answered up to now is the old bundle's."""
+        """Call just before the reload: answers up to now are the old bundle's."""
         self._start = Traffic.of(self._client.metrics())
         meanwhile = self._start.since(self._old)
         enough = meanwhile.answers >= self._limits.least_answers
         self._old = meanwhile if enough else self._start  # else since the service started
 
     def complaint(self) -> str | None:
-        """Watch; at once why the new bundle is worse, or None when the time is over."""
+        """Watch the new bundle: returns a complaint as soon as there is one, or None at the end."""
         left, silent = self._limits.seconds, 0
         while left > 0:
             step = min(left, self._limits.every_s)

@@ -1,1 +1,1 @@
-"""The service: state database, HTTP API, client and the source of the next training."""
+"""Recommendation service: state database, HTTP API, client and training data for a refit."""

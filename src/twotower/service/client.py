@@ -20,7 +20,7 @@ class ServiceError(TwoTowerError):
     status
         The response's status code.
     problem
-        The problem details (RFC 9457); empty where the answer was something else.
+        The problem details (RFC 9457); empty if the response had none.
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -32,18 +32,18 @@ class ServiceError(TwoTowerError):
 
 
 class Client:
-    """Calls the service. Answers are the API's JSON.
+    """Calls the service. Methods return the API's JSON.
 
     Parameters
     ----------
     address
-        Such as ``http://127.0.0.1:8000``.
+        Base URL, such as ``http://127.0.0.1:8000``.
     key
         An API key, or None.
     timeout
-        Seconds that a call may take.
+        Time limit of a call in seconds.
     transport
-        How requests are sent, for tests.
+        httpx transport, for tests.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class Client:
         text: str | None = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
-        """Items for a user, a history or words; ``options`` such as ``k``, ``filters``."""
+        """Items for a user, a history or a text; ``options`` such as ``k``, ``filters``."""
         wanted = {"user_id": user_id, "history": list(history), "text": text, **options}
         return self._list("items", "POST", "recommendations", wanted)
 
@@ -92,28 +92,28 @@ class Client:
         return self._list("answers", "POST", "recommendations/batch", wanted)
 
     def similar_items(self, item_id: str, k: int = 10) -> list[dict[str, Any]]:
-        """Items nearest to an item."""
+        """Items most similar to an item."""
         return self._list("items", "GET", f"items/{_part(item_id)}/similar", params={"k": k})
 
     def search(self, text: str, k: int = 10) -> list[dict[str, Any]]:
-        """Items by their titles."""
+        """Search items by text."""
         return self._list("items", "GET", "search", params={"q": text, "k": k})
 
     def item(self, item_id: str) -> dict[str, Any]:
-        """An item as it is served now."""
+        """An item as currently served."""
         return self._call("GET", f"items/{_part(item_id)}")
 
     def add_item(self, item_id: str, title: str, **fields: Any) -> bool:
-        """Add an item; False where the very same was there already."""
+        """Add an item; False if an identical one exists."""
         body = {"item_id": item_id, "title": title, **fields}
         return bool(self._call("POST", "items", body)["created"])
 
     def put_item(self, item_id: str, title: str, **fields: Any) -> dict[str, Any]:
-        """Add an item or describe it anew."""
+        """Add an item or replace its description."""
         return self._call("PUT", f"items/{_part(item_id)}", {"title": title, **fields})
 
     def delete_item(self, item_id: str) -> None:
-        """Take an item out of the catalogue."""
+        """Remove an item from the catalogue."""
         self._call("DELETE", f"items/{_part(item_id)}")
 
     def set_availability(self, item_id: str, available: bool) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Client:
         return self._call("PUT", path, {"available": available})
 
     def set_stock(self, available: Mapping[str, bool]) -> list[dict[str, Any]]:
-        """Set many items available or not, all or none; says of each whether it is served."""
+        """Set many items available or not, atomically; returns for each whether it is served."""
         items = [
             {"item_id": item_id, "available": is_free} for item_id, is_free in available.items()
         ]
@@ -134,12 +134,12 @@ class Client:
         recommendation_id: str | None = None, position: int | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> bool:  # fmt: skip
-        """Record an event, by default of now; False where its id was recorded before.
+        """Record an event, by default at the current time; False if its id was recorded before.
 
-        ``recommendation_id`` and ``position`` name the answer that led to it, and the item's rank;
-        ``context`` are declared columns of the log, such as the device.
+        ``recommendation_id`` and ``position`` name the answer that led to it and the item's rank;
+        ``context`` holds declared columns of the log, such as the device.
 
-        Where a call may be repeated, give the event an id of its own: it counts once.
+        If a call may be retried, pass an ``event_id``, so that the event counts once.
         """
         event = {
             "event_id": event_id or uuid.uuid4().hex,
@@ -156,20 +156,20 @@ class Client:
         return bool(self.record_all([event])[0]["recorded"])
 
     def record_all(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Record events, all or none."""
+        """Record events atomically."""
         body = {"events": [dict(event) for event in events]}
         return self._list("events", "POST", "events", body)
 
     def forget_user(self, user_id: str) -> dict[str, Any]:
-        """Forget a user, everywhere; ``unconfirmed`` processes have not said so yet."""
+        """Forget a user everywhere; ``unconfirmed`` counts processes yet to confirm."""
         return self._call("DELETE", f"users/{_part(user_id)}")
 
     def export_user(self, user_id: str) -> dict[str, Any]:
-        """All that is kept of a user."""
+        """All data stored about a user."""
         return self._call("GET", f"users/{_part(user_id)}/export")
 
     def model(self) -> dict[str, Any]:
-        """What is served."""
+        """The model in service."""
         return self._call("GET", "model")
 
     def activity(self, hours: int = 24) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Client:
         return self._call("GET", "activity", params={"hours": hours})
 
     def metrics(self) -> str:
-        """Everything that is counted, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         answer = self._http.get("/metrics")
         if not answer.is_success:
             raise ServiceError(answer.status_code, {})
@@ -188,23 +188,23 @@ class Client:
         return self._call("POST", "models/reload", {"bundle": bundle})
 
     def split(self, bundle: str | None, share: float = 0.5) -> dict[str, Any]:
-        """Answer a share of the users from another bundle; None ends that."""
+        """Answer a share of the users from another bundle (A/B test); None ends it."""
         return self._call("POST", "models/split", {"bundle": bundle, "share": share})
 
     def interleave(self, bundle: str | None, share: float = 1.0) -> dict[str, Any]:
-        """Answer a share of the users from both bundles at once; None ends that."""
+        """Interleave both bundles' items for a share of the users; None ends it."""
         return self._call("POST", "models/interleave", {"bundle": bundle, "share": share})
 
     def shadow(self, bundle: str | None, share: float = 1.0) -> dict[str, Any]:
-        """Have another bundle answer a share of the users too, unseen; None ends that."""
+        """Send a share of the traffic to a shadow bundle too, without showing it; None ends it."""
         return self._call("POST", "models/shadow", {"bundle": bundle, "share": share})
 
     def live(self, days: float = 7) -> dict[str, Any]:
-        """What was shown in the last days, and what came of it."""
+        """Recommendations shown in the last days, and their outcomes."""
         return self._call("GET", "live", params={"days": days})
 
     def answer(self, user_id: str | None = None, **wanted: Any) -> dict[str, Any]:
-        """As `recommend`, with the whole answer: its ``recommendation_id``, ``items`` and so on."""
+        """As `recommend`, but the whole answer: ``recommendation_id``, ``items`` and so on."""
         return self._call("POST", "recommendations", {"user_id": user_id, **wanted})
 
     def ready(self) -> bool:

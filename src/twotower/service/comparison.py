@@ -1,4 +1,4 @@
-"""Comparison of two bundles in one service: assignment of users, and outcomes."""
+"""Online comparison of two bundles: A/B split, interleaving or shadow; users and outcomes."""
 
 import secrets
 import time
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class Assigned(NamedTuple):
-    """What answers a user."""
+    """The bundle or bundles that answer a user."""
 
     snapshot: Snapshot
-    """Of the bundle that answers."""
+    """Snapshot of the answering bundle."""
     arm: Arm = ""
     unit: str = ""
     """The user's arm and unit of the comparison; empty without one."""
     other: Snapshot | None = None
-    """Whose list is mixed into the answer, where bundles are interleaved."""
+    """The bundle whose list is mixed in, if bundles are interleaved."""
 
 
 class Comparison(NamedTuple):
-    """The comparison that runs, its other bundle, and a shadow's counts; all None without one.
+    """The running comparison, its other bundle, and a shadow's counts; all None without one.
 
-    One value, so that no request takes the bundle of one comparison for that of another.
+    Kept as one immutable value, so that no request mixes up the bundles of two comparisons.
     """
 
     split: Split | None = None
@@ -42,10 +42,9 @@ class Comparison(NamedTuple):
     shadow: Shadow | None = None
 
     def assigned(self, current: Snapshot, user_id: str | None) -> Assigned:
-        """What answers a user today, beside the snapshot in service.
+        """The bundle or bundles that answer a user today; ``current`` is the one in service.
 
-        A user has one bundle for a day (UTC), or both. A request without a user is a unit of its
-        own.
+        A user keeps the same assignment for a day (UTC). A request without a user is its own unit.
         """
         if self.split is None or self.challenger is None or self.shadow is not None:
             return Assigned(current)
@@ -58,20 +57,20 @@ class Comparison(NamedTuple):
         return Assigned(current, "a", unit)
 
     def shadowed(self, current: Snapshot, user_id: str | None) -> tuple[Shadow, Snapshot] | None:
-        """What answers a user today as well, unseen, and where that is counted."""
+        """The shadow that also answers a user today, and its snapshot; None without one."""
         if self.split is None or self.challenger is None or self.shadow is None:
             return None
         _, is_within = _drawn(self.split, current, user_id)
         return (self.shadow, self.challenger.current) if is_within else None
 
     def answering(self, pipeline: Pipeline) -> list[Pipeline]:
-        """The pipelines that users see answers of, that in service first."""
+        """The pipelines whose answers users see, the one in service first."""
         if self.challenger is None or self.shadow is not None:
             return [pipeline]
         return [pipeline, self.challenger.pipeline]
 
     def outcomes(self, rules: EventRules | None, events: Sequence[Event]) -> Outcomes | None:
-        """What events say of the split that runs; those that take something away say nothing."""
+        """Outcomes of events for the running comparison; negative events do not count."""
         split = self.split
         if split is None or split.name is None or split.mode == "shadow":
             return None
@@ -92,7 +91,7 @@ class Comparison(NamedTuple):
         return Outcomes(split.revision, units, credits)
 
     def write(self, store: StateStore, shown: ShownCounts) -> None:
-        """Write what was shown, and what a shadow would have shown, since the last time."""
+        """Write the counts of shown and shadow answers since the last write."""
         revision = 0 if self.split is None else self.split.revision
         counts, units = shown.take()
         if counts:
@@ -112,7 +111,7 @@ class Comparison(NamedTuple):
                 raise
 
     def close(self) -> None:
-        """Let go of the other bundle."""
+        """Release the other bundle."""
         if self.challenger is not None:
             self.challenger.close()
         if self.shadow is not None:
@@ -124,7 +123,7 @@ class Comparison(NamedTuple):
 
 
 def _drawn(split: Split, current: Snapshot, user_id: str | None) -> tuple[str, bool]:
-    """A user's unit of today, and whether it is in the other bundle's share."""
+    """A user's experiment unit for today, and whether it falls in the other bundle's share."""
     day = int(time.time()) // 86_400
     who = secrets.token_hex(8) if user_id is None else user_id
     drawn = current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]

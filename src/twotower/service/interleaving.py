@@ -1,8 +1,7 @@
-"""Interleaving: one answer from the lists of two bundles, whose items then compete for events.
+"""Team-draft interleaving: one answer from two bundles' lists, whose items compete for events.
 
-Team-draft interleaving (Radlinski, Kurup and Joachims, "How does clickthrough data reflect
-retrieval quality?", CIKM 2008). Both lists are judged by the same user in the same answer, so that
-far fewer users decide between them than between two groups of users.
+Radlinski, Kurup and Joachims, "How does clickthrough data reflect retrieval quality?", CIKM 2008.
+The same user judges both lists in the same answer, which takes far fewer users than an A/B test.
 """
 
 import random
@@ -13,7 +12,7 @@ from typing import Final
 from twotower.inference.answers import Recommendation
 
 NEITHER: Final = "-"
-"""Team of a place that speaks for neither list."""
+"""Team of a position that counts for neither list."""
 
 
 def team_draft(
@@ -22,22 +21,22 @@ def team_draft(
     k: int,
     toss: Callable[[], bool] = lambda: random.random() < 0.5,
 ) -> tuple[list[Recommendation], str]:
-    """An answer in which two lists take turns, each with its best item that is not there yet.
+    """Merge two lists: each in turn adds its best item that is not in the answer yet.
 
-    Who begins a turn is tossed for. Items that a business rule pinned keep the places that they
-    have in ``a`` and belong to neither list, as do those that follow when one list has ended.
+    A coin toss decides who starts each round. Items pinned by a business rule keep their positions
+    in ``a`` and count for neither list, as do all items after one list is exhausted.
 
     Parameters
     ----------
     a, b
         Lists, best first.
     toss
-        Whether ``a`` begins a turn.
+        Whether ``a`` starts a round.
 
     Returns
     -------
     items, teams
-        The answer of ``k`` places, ranked from 1 on, and for each place ``a``, ``b`` or ``-``.
+        Up to ``k`` items, ranked from 1 on, and for each position ``a``, ``b`` or ``-``.
 
     Examples
     --------
@@ -76,5 +75,5 @@ def team_draft(
 
 
 def _drafted(items: Sequence[Recommendation], taken: set[str]) -> Iterator[Recommendation]:
-    """The items of a list that are not taken when their turn comes."""
+    """The items of a list, skipping those already taken by then."""
     return (item for item in items if item.rule != "pinned" and item.item_id not in taken)

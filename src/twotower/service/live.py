@@ -1,7 +1,7 @@
 """Live metrics: recommendations shown, their outcomes, and the drift of traffic.
 
-Counts of answers are kept in memory and written to the database now and then; events name the
-answer that they follow.
+Answer counts are kept in memory and written to the database periodically; events carry the id of
+the answer that led to them.
 """
 
 import math
@@ -28,9 +28,9 @@ from twotower.service.state.shadow import counts as shadow_counts
 POSITIONS: Final = ((1, "1"), (3, "2-3"), (10, "4-10"), (math.inf, "11+"))
 """Last position and name of each group of positions."""
 BINS: Final = 10
-"""Groups of items with as many interactions of the training log each."""
+"""Number of item groups with equal shares of the training interactions."""
 _LEAST: Final = 1e-4
-"""Share that stands for none, where a logarithm is taken."""
+"""Substitute for a share of zero in logarithms."""
 
 
 def position_group(position: int | None) -> str:
@@ -41,10 +41,10 @@ def position_group(position: int | None) -> str:
 
 
 class ShownCounts:
-    """What was shown, by hour, model version, arm and kind of user.
+    """Counts of shown answers by hour, model version, arm and known or new user.
 
-    It is counted with every answer, hence in plain numbers, and added up when it is asked for: by
-    `take` for the database, and by `news` for the metrics.
+    Updated with every answer, so kept in plain numbers, and summed only on demand: by `take` for
+    the database, and by `news` for the metrics.
     """
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ class ShownCounts:
         self._to_tell: dict[ShownKey, Shown] = {}
         self._units: dict[str, Arm] = {}
         self.items: set[str] = set()
-        """All that were shown, for the coverage."""
+        """All items shown, for coverage."""
 
     def add(self, about: RecommendationId, item_ids: Sequence[str], new_places: int) -> None:
-        """Count an answer, with its items, and those that the bundle was not trained on."""
+        """Count an answer, its items, and how many of those the bundle was not trained on."""
         hour = int(time.time() * 1000) // HOUR_MS
         key = ShownKey(hour, about.model_version, about.arm, about.known_user)
         with self._lock:
@@ -72,7 +72,7 @@ class ShownCounts:
                 self._units[about.unit] = about.arm
 
     def take(self) -> tuple[dict[ShownKey, Shown], dict[str, Arm]]:
-        """All counts, and the units of a split with their arms; it begins at nothing again."""
+        """Return and reset all counts, and the units of a split with their arms."""
         with self._lock:
             self._add_up()
             counts, units = self._to_take, self._units
@@ -80,14 +80,14 @@ class ShownCounts:
         return counts, units
 
     def news(self) -> dict[ShownKey, Shown]:
-        """What was counted since the last call, whether or not it was taken."""
+        """Counts since the last call, independent of `take`."""
         with self._lock:
             self._add_up()
             news, self._to_tell = self._to_tell, {}
         return news
 
     def put_back(self, counts: Mapping[ShownKey, Shown], units: Mapping[str, Arm]) -> None:
-        """Add what was taken and could not be written."""
+        """Add back counts that were taken but could not be written."""
         with self._lock:
             _add(self._to_take, counts)
             self._units = {**units, **self._units}
@@ -105,15 +105,15 @@ def _add(counts: dict[ShownKey, Shown], more: Mapping[ShownKey, Shown]) -> None:
 
 
 class PopularityDrift:
-    r"""How far the items of new events are from those of the training log.
+    r"""Popularity drift: how far the items of new events differ from those of the training log.
 
     The population stability index over `BINS` groups of items, each with a tenth of the training
-    interactions, and one of items that training did not have:
+    interactions, and one group of items unknown to training:
 
     .. math:: \text{PSI} = \sum_g (a_g - e_g) \ln \frac{a_g}{e_g}
 
-    with the shares of the events :math:`a` and of the training log :math:`e`. By custom, above
-    0.1 is a change to look at and above 0.25 a large one.
+    with the groups' shares of the events :math:`a` and of the training log :math:`e`. By
+    convention, above 0.1 is a change worth a look and above 0.25 a large one.
     """
 
     def __init__(self, contents: BundleContents) -> None:
@@ -152,32 +152,32 @@ def report(
     wins: tuple[int, int, int],
     shadow: ShadowCounts,
 ) -> dict[str, Any]:
-    """What was shown and what came of it, by model version, arm, position and kind of user.
+    """Live metrics of shown recommendations and their outcomes, by model version, arm, position.
 
     Parameters
     ----------
     shown, events
-        Counts of answers, and the events that name one, of the same hours.
+        Counts of answers, and the events attributed to one, over the same hours.
     split
-        The comparison, if one runs.
+        The running comparison, if any.
     arms
-        By arm: its units, and those with an event.
+        For each arm, its number of units, and of those with an event.
     wins
-        Of interleaved bundles: units that ``a`` won, that ``b`` won, and ties.
+        For interleaved bundles: units that ``a`` won, that ``b`` won, and ties.
     shadow
-        What was counted of a shadow.
+        Counts of a shadow.
 
     Returns
     -------
     dict
-        ``models``: one row for each version and arm. ``events_per_answer`` is the rate of events
-        of any kind, an answer's click-through rate where views are sent; ``conversion`` that of
-        purchases. ``positions``: events by kind and group of positions. ``split``: see
+        ``models``: one row per version and arm. ``events_per_answer`` is the rate of events of any
+        kind (the click-through rate, if clients send views); ``conversion`` that of purchases.
+        ``positions``: events by kind and group of positions. ``split``: see
         `twotower.evaluation.sequential.difference`. ``interleaving``: see `preference` there;
-        ``unplaced`` are events of interleaved answers that speak for neither list, as those
-        without a position. ``shadow``: requests by what became of them, means over those that the
-        shadow answered, and for the lists of each bundle the time that they took, their share of
-        items without an event in its training log, and how many different items they had.
+        ``unplaced`` counts events of interleaved answers that count for neither list, such as those
+        without a position. ``shadow``: requests by outcome, means over those that the shadow
+        answered, and for each bundle's lists their latency, their share of items without an event
+        in its training log, and their number of distinct items.
     """
     found = [
         (about, event)
@@ -246,7 +246,7 @@ def _bounds(found: Difference) -> dict[str, Any]:
 
 
 def live_report(store: StateStore, configured: str, since: int) -> dict[str, Any]:
-    """The `report` of services that are configured with a folder, from a moment on."""
+    """The `report` since a moment, of all services configured with a folder."""
     counts, events = store.read(counted.shown, since)
     split = store.read(counted.split, configured)
     arms, wins, shadow = {}, (0, 0, 0), ShadowCounts()

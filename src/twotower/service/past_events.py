@@ -1,4 +1,4 @@
-"""Events of users since the bundle was made, in memory, newest last."""
+"""In-memory user events since the bundle was made, oldest first."""
 
 import threading
 from collections import OrderedDict
@@ -16,12 +16,12 @@ from twotower.service.state import Event
 class PastEvents:
     """The newest events of each user. May be read while events are added.
 
-    Events that the bundle's histories hold already, as after a retraining on this database, are
-    passed over: the same user, item and time.
+    Events already in the bundle's histories (same user, item and time), as after retraining on
+    this database, are skipped.
 
-    At most ``most`` are kept of one user, and ``most_of_all`` of all. Beyond that those users are
-    forgotten whose newest event came first; what they did stays in the database, and counts again
-    after the next training.
+    At most ``most`` events are kept per user, and ``most_of_all`` in total. Beyond that, users are
+    evicted in the order in which their latest events arrived; their events stay in the database
+    and count again after the next training.
     """
 
     def __init__(self, contents: BundleContents, most: int, most_of_all: int) -> None:
@@ -30,7 +30,7 @@ class PastEvents:
         self._most_of_all = most_of_all
         self._count = 0
         self._by_user: OrderedDict[str, tuple[Past, ...]] = OrderedDict()
-        self._changing = threading.Lock()  # readers need none: an entry is replaced whole
+        self._changing = threading.Lock()  # readers need no lock: entries are replaced whole
 
     def __len__(self) -> int:
         return self._count
@@ -44,13 +44,13 @@ class PastEvents:
         return type(self)(self._contents, self._most, self._most_of_all)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Add events; those of one user are kept in the order of their times."""
+        """Add events; each user's events are kept in order of time."""
         grouped: dict[str, list[Past]] = {}
         for event in events:
             item_id, kind = self._shared(event.item_id), intern(event.kind)
             past = Past(item_id, kind, event.rating, event.occurred_at, event.quantity)
             if not self._bundled(event.user_id, past):
-                # Taken out and put in again: the users stand in the order of their newest events.
+                # Popped and reinserted to keep users in order of their newest events.
                 grouped.setdefault(event.user_id, grouped.pop(event.user_id, [])).append(past)
         with self._changing:
             for user_id, new in grouped.items():
@@ -84,7 +84,7 @@ class PastEvents:
                 self.forget(user_id, moment)
 
     def _shared(self, item_id: str) -> str:
-        """The catalogue's own text of an id, so that a million events do not each hold one."""
+        """The catalogue's string of an id, so that a million events share one per item."""
         row = self._contents.items.find(item_id)
         return item_id if row is None else self._contents.items.ids[row]
 

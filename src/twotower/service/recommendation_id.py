@@ -1,6 +1,6 @@
-"""Ids of recommendations: they name the model and the user's group, so that no answer is stored.
+"""Recommendation ids: encode the model and the user's experiment arm, so no answer is stored.
 
-An event that names the id of an answer is attributed to it by any process, on any machine.
+Any process on any machine can attribute an event to the answer whose id it carries.
 """
 
 import random
@@ -8,29 +8,29 @@ from typing import Final, Literal, NamedTuple, Self, TypeAlias, get_args
 
 Arm: TypeAlias = Literal["", "a", "b", "i"]
 """``a`` is the bundle in service, ``b`` the other one of a split, ``i`` both, interleaved; empty
-where there is no split."""
+without a comparison."""
 _MARK: Final = "~"
 _TEAMS: Final = "."
 _LONGEST: Final = 200
 
 
 class RecommendationId(NamedTuple):
-    """What the id of an answer says."""
+    """The content of an answer's id."""
 
     model_version: str
-    """Of the bundle that answered; of an interleaved answer, of the bundle in service."""
+    """Version of the answering bundle; for an interleaved answer, of the bundle in service."""
     arm: Arm = ""
-    """Of the comparison, if there was one."""
+    """Arm of the comparison, if there was one."""
     known_user: bool = False
     """Whether the bundle knew the user."""
     unit: str = ""
-    """Revision of the comparison, and a keyed hash of the user and the day; empty without one."""
+    """Revision of the comparison, and a keyed hash of user and day; empty without a comparison."""
     teams: str = ""
-    """Of an interleaved answer, by place: the bundle that the item came from, ``a`` or ``b``, or
-    ``-``. Places beyond those that an id has room for, a hundred or so, are of neither."""
+    """For an interleaved answer, the source of the item at each position: ``a``, ``b`` or ``-``
+    for neither. Positions beyond what an id can hold, about a hundred, count for neither."""
 
     def new(self) -> str:
-        """An id that no other answer has."""
+        """A unique id with this content."""
         user, own = "k" if self.known_user else "n", random.getrandbits(48)
         unit = self.unit
         if self.teams:
@@ -40,7 +40,7 @@ class RecommendationId(NamedTuple):
 
     @classmethod
     def read(cls, text: str | None) -> Self | None:
-        """What an id says; None where there is none, or it is none of ours."""
+        """Parse an id; None if it is missing or was not issued by this service."""
         text = text or ""
         parts = text.rsplit(_MARK, 4)
         if len(text) > _LONGEST or len(parts) != 5:

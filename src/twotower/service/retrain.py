@@ -1,4 +1,4 @@
-"""Training data from a running service: its log, events and items as input of the next training."""
+"""Training data from a running service: its log, events and items, as input for retraining."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,7 @@ INTERACTIONS: Final = "interactions.parquet"
 ITEMS: Final = "items.parquet"
 USERS: Final = "users.parquet"
 LEARNED: Final = ("buy", "rating")
-"""Kinds of events that are taken for interactions where the bundle declares none: no views and no
-carts."""
+"""Event kinds used as interactions if the bundle declares no kinds: no views or carts."""
 _DAY_MS: Final = 86_400_000
 
 
@@ -40,9 +39,9 @@ def write_source(
 ) -> dict[str, int]:
     """Write the bundle's log and the database's events as one log, and all items as a catalogue.
 
-    What forgotten users did until then is left out, of the bundle's log too. Where the bundle
-    declares kinds of events, they are a column of the log, and a ``dataset.toml`` beside it says
-    what they are worth, so that the next training reads them as this one did.
+    Interactions of forgotten users before they were forgotten are left out, also of the bundle's
+    log. If the bundle declares event kinds, they become a column of the log, and a
+    ``dataset.toml`` beside it holds their weights, so the next training reads them like this one.
 
     Parameters
     ----------
@@ -50,15 +49,16 @@ def write_source(
         Folder for ``interactions.parquet`` and ``items.parquet``; with declared columns also
         ``users.parquet`` and the schema in ``dataset.toml``.
     kinds
-        Kinds of events to take; by default those that the bundle declares, else `LEARNED`.
+        Event kinds to use; by default those that the bundle declares, else `LEARNED`.
     keep_days, anonymise_after_days
-        The age limits of the service's settings, for the bundle's log: older interactions are
-        left out, and the users of older ones get random ids. A log without times has no ages.
+        The age limits of the service's settings, applied to the bundle's log: interactions older
+        than ``keep_days`` are left out, and users of interactions older than
+        ``anonymise_after_days`` get random ids. A log without times is not limited.
 
     Returns
     -------
     dict
-        How many interactions and items there are, and how many of each are new.
+        Numbers of interactions and items, and how many of each are new.
     """
     changes = everything(store)
     rules = contents.info.events
@@ -78,7 +78,7 @@ def write_source(
         declaration |= {"columns": ColumnMapping(event=columns.EVENT), "events": rules}
     if contents.declared is not None:
         catalogue = _with_columns(catalogue, contents, changes)
-        kept = old[columns.USER_ID].unique()  # who was forgotten has no attributes either
+        kept = old[columns.USER_ID].unique()  # forgotten users lose their attributes too
         declaration |= _schema_of(contents.declared, contents.users.ids, kept, changes, out)
     with atomic_file(out / ITEMS) as temporary:
         catalogue.write_parquet(temporary)
@@ -98,14 +98,14 @@ def write_source(
 def learned(
     contents: BundleContents, events: Sequence[Event], kinds: Sequence[str] | None
 ) -> list[Event]:
-    """The events of the kinds that are learned from; see `write_source`."""
+    """The events whose kinds are used for training; see `write_source`."""
     if kinds is None and contents.info.events is not None:
         return list(events)
     return [event for event in events if event.kind in (kinds or LEARNED)]
 
 
 def everything(store: StateStore) -> Changes:
-    """All that a database holds, in one."""
+    """All contents of a database as one `Changes`."""
     changes = store.changes(Cursor())
     events, users = list(changes.events), list(changes.users)
     cursor = changes.cursor
@@ -119,7 +119,7 @@ def everything(store: StateStore) -> Changes:
 def _with_columns(
     catalogue: pl.DataFrame, contents: BundleContents, changes: Changes
 ) -> pl.DataFrame:
-    """The catalogue with the declared columns, of the bundle and as they were written since."""
+    """The catalogue with declared columns, from the bundle and from later writes."""
     declared = contents.declared
     assert declared is not None
     if not declared.schema.items:
@@ -141,8 +141,8 @@ def _schema_of(
     changes: Changes,
     out: Path,
 ) -> dict[str, Any]:
-    """What a declaration says of the schema; the table of users is written."""
-    # Vectors of a file are a column of the catalogue by now.
+    """The schema part of the declaration; also writes the table of users."""
+    # Vectors declared by file are now a column of the catalogue.
     items = {
         name: column.model_copy(update={"file": None, "ids": None})
         for name, column in declared.schema.items.items()
@@ -165,7 +165,7 @@ def _with_written(
     written: Mapping[str, Mapping[str, Any]],
     declared: Mapping[str, Column],
 ) -> pl.DataFrame:
-    """Rows of a table, those in ``written`` in place of earlier ones and behind the others."""
+    """The table with the rows in ``written`` appended, replacing earlier rows of the same ids."""
     new = rows_of_requests(list(written.values()), declared)
     ids = pl.DataFrame({key: list(written)}, schema={key: pl.String})
     return pl.concat(
@@ -174,7 +174,7 @@ def _with_written(
 
 
 def _bundle_log(contents: BundleContents) -> pl.DataFrame:
-    """The bundle's histories; where they have no times their order stands for it."""
+    """The bundle's histories as a log; without times, positions in the history are used."""
     log = contents.histories
     users, items = pl.Series(contents.users.ids), pl.Series(contents.items.ids)
     frame = {columns.USER_ID: users[log.rows], columns.ITEM_ID: items[log.items]}
@@ -182,7 +182,7 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
         frame[columns.RATING] = pl.Series(log.ratings, nan_to_null=True)
     times = log.timestamps
     if times is None:
-        # Milliseconds from 1970 on: long before any event, and in the order of each history.
+        # As milliseconds since 1970: long before any event, and in the order of each history.
         starts = log.indptr[:-1].repeat(log.lengths)
         times = pl.int_range(len(log.items), eager=True).to_numpy() - starts
     frame[columns.TIMESTAMP] = pl.Series(times).cast(pl.Int64)
@@ -200,7 +200,7 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
 
 
 def _returned_log(contents: BundleContents, first: int) -> pl.DataFrame:
-    """What users returned, before all else: it takes nothing away, and is not recommended again."""
+    """Returned items, dated before all events: cancel nothing, but are not recommended again."""
     back, rules = contents.returned, contents.info.events
     if back is None:
         return pl.DataFrame()
@@ -215,7 +215,7 @@ def _returned_log(contents: BundleContents, first: int) -> pl.DataFrame:
 
 
 def _without_forgotten(log: pl.DataFrame, forgotten: Forgotten) -> pl.DataFrame:
-    """The log without what users did until they were forgotten."""
+    """The log without the interactions of users up to when they were forgotten."""
     if not forgotten:
         return log
     users = log[columns.USER_ID].unique()
@@ -246,7 +246,7 @@ def _limited_in_age(
 
 
 def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:
-    """An event without a rating gets its user's mean, or that of all users, as while serving."""
+    """Fill missing ratings with the user's mean, or that of all users, as in serving."""
     rating = pl.col(columns.RATING)
     own = rating.mean().over(columns.USER_ID)
     return log.with_columns(pl.coalesce(rating, own, rating.mean()).cast(pl.Float32))
@@ -274,14 +274,14 @@ def _event_log(
         rows = rows.hstack(rows_of_requests(stated, columns_))
     kept = [*wanted]
     if columns.QUANTITY not in kept and rows[columns.QUANTITY].null_count() < rows.height:
-        kept.append(columns.QUANTITY)  # a return, which the log had none of
+        kept.append(columns.QUANTITY)  # returns, which the log did not have
     return rows.select(kept)
 
 
 def _catalogue(contents: BundleContents, changes: Changes) -> pl.DataFrame:
-    """The bundle's catalogue with later descriptions, and added items behind it.
+    """The bundle's catalogue with later descriptions, followed by added items.
 
-    Deleted items stay: interactions with them are still worth learning from.
+    Deleted items stay: their interactions are still useful for training.
     """
     base = contents.catalogue
     described = catalogue_rows(

@@ -1,4 +1,4 @@
-"""`Service`: a bundle, its database, and answers to requests, without HTTP."""
+"""Recommendation service without HTTP: a bundle, its state database, reloads and comparisons."""
 
 import logging
 import math
@@ -48,14 +48,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 500  # items, and events, that are read from the database
-_RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
-_FEW_SHARED: Final = 0.5  # of a bundle's items in the next one: is that of the same shop?
+_AT_ONCE: Final = 500  # items, and events, per read from the database
+_RELOAD_SHARE: Final = 0.25  # of the time, for loading while another bundle answers
+_FEW_SHARED: Final = 0.5  # share of common items below which a reload warns of another data set
 SYNC_S: Final = 0.2
-"""So long a request waits for a look into the database at what other processes wrote."""
+"""How long a request waits for a read of what other processes wrote to the database."""
 
 SHOWN_EVERY_S: Final = 10.0
-"""Between writes of what was shown."""
+"""Seconds between writes of the counts of shown answers."""
 _DAY_MS: Final = 86_400_000
 
 State: TypeAlias = Literal["up", "stale", "down"]
@@ -64,28 +64,28 @@ State: TypeAlias = Literal["up", "stale", "down"]
 class Service:
     """Answers from a snapshot in memory; writes to the database, then to the snapshot.
 
-    A write is on disk before its method returns, and in every answer that begins after that. While
-    the database is gone, requests are answered as before, and writes are refused. No lock is held
-    while the database is asked, so that no answer waits for it.
+    Read-your-writes: a write is on disk before its method returns, and in every answer that starts
+    after that. While the database is unavailable, requests are still answered, and writes are
+    refused. No lock is held during database calls, so answers never wait for them.
 
-    The bundle in service is a row of the database. What a reload names is loaded by every service
-    over the database that is configured with a folder of the same name, on whatever machine.
+    The bundle in service is a row of the database: a reload is followed by every service on that
+    database whose configured folder has the same name, on any machine.
 
     Attributes
     ----------
     current
-        What answers requests now.
+        The snapshot that answers requests.
     state_answers
-        Whether the database did when it was last asked.
+        Whether the database answered the last call.
     on_follow
-        Called after another service's reload, with whether it could be followed.
+        Called after another service's reload with whether following it succeeded.
 
     Raises
     ------
     ArtefactError
-        Where the bundle is broken.
+        If the bundle is broken.
     StateUnavailableError
-        Where the database cannot be reached.
+        If the database cannot be reached.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -96,18 +96,18 @@ class Service:
         self._writes_fail = False
         self._replaced = False
         self._reading_anew: threading.Thread | None = None
-        self._syncs: dict[object, float] = {}  # those under way, and when each began to wait
+        self._syncs: dict[object, float] = {}  # reads in progress, and when each began
         self._changing = threading.Lock()
         self._reloading = threading.Lock()  # held for a call of `reload`
         self._loading = threading.Lock()  # held while a bundle, or the whole database, is read
         self._extending = threading.Lock()
-        self._name = secrets.token_hex(16)  # among the followers of the database
-        self._confirmed: tuple[int, float] | None = None  # up to which tombstone, and when
+        self._name = secrets.token_hex(16)  # of this process in the followers table
+        self._confirmed: tuple[int, float] | None = None  # newest confirmed tombstone, and when
         self.shown = ShownCounts()
         self._drift: tuple[object, PopularityDrift] | None = None  # of the contents in service
         self._comparison = Comparison()
         self._following_split = threading.Lock()
-        self._erased = 0  # up to which tombstone memory was searched
+        self._erased = 0  # newest tombstone that memory was searched for
         self._maintained = -math.inf
         self._shown_at = time.monotonic()
         try:
@@ -119,20 +119,20 @@ class Service:
 
     @property
     def pipeline(self) -> Pipeline:
-        """What answers requests now."""
+        """The pipeline that answers requests."""
         return self.current.pipeline
 
     @property
     def manifest(self) -> Manifest:
-        """The bundle's that answers requests now."""
+        """Manifest of the bundle in service."""
         return self.current.manifest
 
     @property
     def state(self) -> State:
-        """How the database is.
+        """Health of the database.
 
-        ``down`` where it does not answer, or refused the last write; ``stale`` where it keeps a
-        read waiting, so that answers may lack what other processes wrote.
+        ``down`` if it does not answer, refused the last write or was replaced; ``stale`` if a read
+        is overdue, so answers may lack other processes' writes.
         """
         if not self.state_answers or self._writes_fail or self._replaced:
             return "down"
@@ -141,7 +141,7 @@ class Service:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A read of the database, in the sight of `state`."""
+        """Track a read of the database, for `state`."""
         read = object()
         self._syncs[read] = time.monotonic()
         try:
@@ -150,9 +150,9 @@ class Service:
             del self._syncs[read]
 
     def create_item(self, fields: ItemFields) -> bool:
-        """Add an item; False where the very same one was added before.
+        """Add an item; False if an identical one was added before.
 
-        `StateConflictError` where the id is another item's, `InputError` where the bundle cannot
+        `StateConflictError` if the id belongs to another item, `InputError` if the bundle cannot
         encode new items.
         """
         items, item_id = self.pipeline.items, fields.item_id
@@ -162,46 +162,46 @@ class Service:
         item = self._encoded(fields)
         with self._noting_writes():
             revision = self.store.create_item(item)
-        if revision is None:  # there already, but maybe not taken over: its answer may be lost
+        if revision is None:  # stored before, but perhaps not applied here, as after a retry
             self._wrote()
         else:
             self._wrote(Changes([item], [], [], Cursor(items=revision)))
         return revision is not None
 
     def put_item(self, fields: ItemFields) -> None:
-        """Add an item or describe it anew. One of the bundle keeps its trained vector."""
+        """Add an item or replace its description. The bundle's items keep their trained vectors."""
         self._put(self._encoded(fields))
 
     def delete_item(self, item_id: str) -> None:
-        """Take an item out of the catalogue; `InputError` where there is none."""
+        """Remove an item from the catalogue; `InputError` if there is no such item."""
         table = self.pipeline.items
         shown = table.describe(table.row(item_id))
         fields = ItemFields.model_construct(item_id=item_id, title=shown.titles[0] or item_id)
         self._put(StoredItem(fields, deleted=True))
 
     def set_availability(self, item_id: str, available: bool) -> None:
-        """Say whether an item can be had; `InputError` where there is no such item."""
+        """Set whether an item is available; `InputError` if there is no such item."""
         self.pipeline.items.row(item_id)
         self.set_stock({item_id: available})
 
     def set_stock(self, available: Mapping[str, bool]) -> None:
-        """Say which of many items can be had, all or none.
+        """Set whether items are available, atomically.
 
-        An item that is not served is taken too: it counts when such an item is added.
+        Ids that are not served yet are accepted too, and apply once such an item is added.
         """
         with self._noting_writes():
             revision = self.store.set_stock(available)
         self._wrote(Changes([], [*available.items()], [], Cursor(availability=revision)))
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> None:
-        """Say what is known of a user, in place of earlier attributes; raises as `accepted`."""
+        """Set a user's attributes, replacing earlier ones; raises as `accepted`."""
         checked = self.accepted(Pipeline.checked_attributes, attributes)
         with self._noting_writes():
             revision = self.store.put_user(user_id, checked)
         self._wrote(Changes([], [], [], Cursor(users=revision), [(user_id, checked)]))
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
-        """Record events, all or none; False for each that was recorded before."""
+        """Record events atomically; False for duplicates and for users forgotten since."""
         with self._noting_writes():
             rules = self.pipeline.contents.info.events
             outcomes = self._comparison.outcomes(rules, events)
@@ -212,25 +212,25 @@ class Service:
 
     @property
     def drift(self) -> PopularityDrift:
-        """How far events that this process recorded are from the log of the bundle in service."""
+        """Drift of the events recorded by this process from the log of the bundle in service."""
         contents = self.pipeline.contents
         if self._drift is None or self._drift[0] is not contents.histories:
             self._drift = contents.histories, PopularityDrift(contents)
         return self._drift[1]
 
     def assigned(self, user_id: str | None) -> Assigned:
-        """What answers a user today."""
+        """The bundle or bundles that answer a user today."""
         return self._comparison.assigned(self.current, user_id)
 
     def shadowed(self, user_id: str | None) -> tuple[Shadow, Snapshot] | None:
-        """What answers a user today as well, unseen, and where that is counted."""
+        """The shadow that also answers a user today, and its snapshot; None without one."""
         return self._comparison.shadowed(self.current, user_id)
 
     def accepted(self, check: Callable[[Pipeline, T], dict[str, Any]], given: T) -> dict[str, Any]:
-        """Attributes or a context, checked; where two bundles answer, one that takes it is enough.
+        """Checked attributes or context; if two bundles answer, either may accept it.
 
-        ``check`` is a method such as `Pipeline.checked_attributes`. `InputError` is what the bundle
-        in service says against it.
+        ``check`` is a method such as `Pipeline.checked_attributes`. If all refuse, the `InputError`
+        of the bundle in service is raised.
         """
         refused: list[InputError] = []
         for pipeline in self._comparison.answering(self.pipeline):
@@ -241,11 +241,11 @@ class Service:
         raise refused[0]
 
     def split(self, name: str | None, share: float = 0.5, mode: Mode = "split") -> Begun:
-        """Answer a share of the users from another bundle, named as in `reload`; None ends that.
+        """Compare with another bundle, named as in `reload`, on a share of the users; None ends it.
 
-        It takes the place of what was compared before, in whichever mode: ``split``; ``interleave``
-        where each of their answers has items of both bundles, see `team_draft`; ``shadow`` where
-        the other bundle's answers are compared and not shown. Other processes and services follow.
+        Replaces any running comparison. Modes: ``split`` answers these users from the other bundle;
+        ``interleave`` mixes items of both bundles, see `team_draft`; ``shadow`` compares the other
+        bundle's answers without showing them. Other processes and services follow.
         """
         if name is not None:
             verify(bundle_folder(self.settings.bundle, name), ())
@@ -255,7 +255,7 @@ class Service:
         return begun
 
     def follow_split(self) -> None:
-        """Load, or let go of, the other bundle of the comparison that the database names."""
+        """Load or release the other bundle, following the comparison in the database."""
         with self._following_split:
             wanted = self.store.read(live.split, self._configured)
             before = self._comparison
@@ -281,7 +281,7 @@ class Service:
             logger.info("bundles compared", extra={"fields": self._comparison.described()})
 
     def live_report(self, since: int) -> dict[str, Any]:
-        """What was shown from a moment on, in milliseconds, and what came of it: see `report`."""
+        """Live metrics since a moment, in milliseconds: see `twotower.service.live.report`."""
         self._comparison.write(self.store, self.shown)
         return {
             "since": since,
@@ -290,15 +290,15 @@ class Service:
         }
 
     def forget(self, user_ids: Sequence[str]) -> tuple[Forgetting, int]:
-        """Forget users: in the database, and in every answer that begins later, everywhere.
+        """Forget users in the database and in every later answer of every process.
 
-        It waits until every process over the database has confirmed that, for as long as a call
-        of the database may take.
+        Waits for all processes on the database to confirm, for at most the time limit of a
+        database call.
 
         Returns
         -------
         outcome, unconfirmed
-            What was done, and how many processes did not confirm it in time: they do when they
+            What was deleted, and how many processes did not confirm in time: they will when they
             next reach the database.
         """
         deadline = time.monotonic() + self.settings.state_timeout_s
@@ -317,11 +317,11 @@ class Service:
         return outcome, self.store.wait_for_followers(outcome.revision, left)
 
     def export(self, user_id: str) -> dict[str, Any]:
-        """All that is kept of a user: rows of the database by table, and the bundle's history."""
+        """All data stored about a user: database rows by table, and the bundle's history."""
         self.catch_up()
         rows = self.store.read(personal.rows_of, user_id)
         snapshot = self.current
-        snapshot.past_of(user_id)  # obeys a tombstone
+        snapshot.past_of(user_id)  # applies a tombstone, if there is one
         bundle = {
             "model_version": snapshot.manifest.model_version,
             "history": snapshot.bundled_history(user_id),
@@ -329,7 +329,7 @@ class Service:
         return {"user_id": user_id, **rows, "bundle": bundle}
 
     def confirm(self) -> None:
-        """Tell the database that this process is there, and up to which tombstone it obeys."""
+        """Heartbeat: tell the database that this process runs, and its newest applied tombstone."""
         revision, now = self.current.cursor.forgotten, time.monotonic()
         if self._confirmed is None or self._confirmed[0] != revision or (
             now - self._confirmed[1] > HEARTBEAT_S
@@ -340,9 +340,9 @@ class Service:
             other.confirm()
 
     def maintain(self) -> None:
-        """What is to be done now and then, and may take long: the split, counts, age limits.
+        """Periodic work that may take long: following comparisons, writing counts, age limits.
 
-        `StateUnavailableError` where the database does not answer.
+        `StateUnavailableError` if the database does not answer.
         """
         self.follow_split()
         if time.monotonic() - self._shown_at > SHOWN_EVERY_S:
@@ -361,7 +361,7 @@ class Service:
             self._maintain_database()
 
     def _drop_old_events(self) -> None:
-        """Drop events from memory that the settings give no more time."""
+        """Drop events from memory that exceed the age limits of the settings."""
         limits = (self.settings.events_keep_days, self.settings.anonymise_after_days)
         days = [limit for limit in limits if limit is not None]
         if days:
@@ -382,10 +382,10 @@ class Service:
         logger.info("the database was maintained", extra={"fields": done})
 
     def catch_up(self) -> None:
-        """Take over what this or another process wrote to the database.
+        """Apply what this or another process wrote to the database.
 
-        `StateUnavailableError` where the database does not answer, `StateReplacedError` where it is
-        another one: it is being read anew, beside the requests.
+        `StateUnavailableError` if the database does not answer, `StateReplacedError` if it was
+        replaced: it is then reread in the background.
         """
         try:
             self._refuse_if_replaced()
@@ -401,27 +401,27 @@ class Service:
             other.catch_up()
 
     def probe(self) -> None:
-        """Where the last write was refused, see whether the database takes writes again."""
+        """If the last write was refused, check whether the database accepts writes again."""
         if self._writes_fail and not self._replaced:
             with self._noting_writes():
                 self.store.try_writing()
 
     def reload(self, name: str | None = None) -> Manifest:
-        """Swap in a bundle, after it was verified and tried. The old one answers until then.
+        """Swap in a bundle once verified and smoke-tested. The old one answers until then.
 
-        The other services over the database follow. ``name`` is that of a folder beside the
-        configured bundle; None reads the configured one again.
+        Other services on the database follow. ``name`` is a folder beside the configured bundle;
+        None reloads the configured one.
 
         Raises
         ------
         ArtefactError
-            Where it is broken: the old one goes on, everywhere.
+            If it is broken: the old one stays in service, everywhere.
         InputError
-            At a name that is none.
+            If the name is invalid.
         StateConflictError
-            While another reload is under way.
+            While another reload is in progress.
         StateUnavailableError
-            Where the database does not answer.
+            If the database does not answer.
         """
         folder = bundle_folder(self.settings.bundle, name)
         self._refuse_if_replaced()
@@ -465,7 +465,7 @@ class Service:
 
     @contextmanager
     def _noting_writes(self) -> Iterator[None]:
-        """Keep in mind whether the last write was refused."""
+        """Remember whether the last write was refused."""
         self._refuse_if_replaced()
         try:
             yield
@@ -480,7 +480,7 @@ class Service:
         self._writes_fail = False
 
     def _wrote(self, change: Changes | None = None) -> None:
-        """Take over a committed write: ``change``, with the cursor of its last row, if known."""
+        """Apply a committed write: ``change``, with the cursor of its last row, if known."""
         if change is not None and self._took_over(change):
             self._extend_if_due()
             for other in self._others:
@@ -491,13 +491,13 @@ class Service:
             self.catch_up()
         except StateUnavailableError as error:  # the write stands, so it is acknowledged
             logger.error("a write was committed, but not read back: %s", error)
-            if change is not None:  # read again later, it changes nothing
+            if change is not None:  # reading it again later is harmless
                 with self._changing:
                     same = replace(change, cursor=self.current.cursor)
                     self.current = self.current.advanced(same)
 
     def _took_over(self, change: Changes) -> bool:
-        """Take over a write of this process, without reading it back, if its table has no other."""
+        """Apply a write of this process without reading it back, if no other came in between."""
         with self._changing:
             after = self.current.cursor.after(change.cursor)
             if after is None or not self.state_answers:
@@ -506,7 +506,7 @@ class Service:
         return True
 
     def _sync(self) -> None:
-        """Read page by page; each is taken over if nothing else was taken over meanwhile."""
+        """Read changes page by page; a page is read again if the snapshot changed meanwhile."""
         while True:
             before = self.current
             with self.waiting():
@@ -520,7 +520,7 @@ class Service:
                     return
 
     def _swap_in(self, loaded: Snapshot, pause: Pause = no_pause) -> None:
-        """Answer from another snapshot, once it holds all that the current one does."""
+        """Switch to another snapshot once it has caught up with the current one."""
         while True:
             before = self.current
             loaded = self._caught_up(loaded, pause)
@@ -531,7 +531,7 @@ class Service:
 
     @property
     def _others(self) -> Sequence["Service"]:
-        """What answers beside this one: the other bundle of a comparison, if one runs."""
+        """The service of the other bundle, if a comparison runs."""
         challenger = self._comparison.challenger
         return () if challenger is None else (challenger,)
 
@@ -540,7 +540,7 @@ class Service:
         return self.settings.bundle.absolute().name
 
     def _first(self) -> tuple[BundleInService | None, Snapshot]:
-        """What to begin with: what the last reload named, else the configured bundle."""
+        """Initial snapshot: the bundle of the last reload, else the configured one."""
         served = self.store.bundle(self._configured)
         if served is not None and served.name is not None:
             try:
@@ -558,7 +558,7 @@ class Service:
         return served, self._load(self.settings.bundle)
 
     def _follow_if_due(self) -> None:
-        """Load what another service's reload named, in a thread."""
+        """Follow another service's reload in a background thread."""
         served = self.store.bundle(self._configured)
         if served is None or served == self._served or not self._loading.acquire(blocking=False):
             return
@@ -566,10 +566,10 @@ class Service:
 
     def _follow(self) -> None:
         try:
-            served = self.store.bundle(self._configured)  # meanwhile it may be this one's own
+            served = self.store.bundle(self._configured)  # may now be this process's own reload
             if served is None or served == self._served:
                 return
-            self._served = served  # not tried again, where it is broken
+            self._served = served  # set first: a broken bundle is not tried again
             self._swap_in(self._loaded(bundle_folder(self.settings.bundle, served.name)))
         except Exception as error:
             logger.error("the old bundle goes on, the new one cannot be used", exc_info=error)
@@ -584,7 +584,7 @@ class Service:
             self._follow_if_due()
 
     def _loaded(self, folder: Path) -> Snapshot:
-        """A bundle to swap in, loaded beside the requests."""
+        """A bundle to swap in, loaded throttled while requests are served."""
         try:
             return self._load(folder, Throttle(_RELOAD_SHARE))
         except ArtefactError as error:
@@ -605,7 +605,7 @@ class Service:
             self._read_anew_if_due()
 
     def _read_anew_if_due(self) -> None:
-        """Read the database from its start, in a thread, unless that is under way."""
+        """Reread the whole database in a background thread, unless one is running."""
         with self._changing:
             thread = self._reading_anew
             if not self._replaced or (thread is not None and thread.is_alive()):
@@ -626,7 +626,7 @@ class Service:
                 start = self.store.start(self.settings.events_in_memory)
                 anew = replace(self.current.without_changes(pause), forgotten=forgotten)
                 self._swap_in(replace(anew, cursor=start), pause)
-        except StateUnavailableError as error:  # tried again with the next look or write
+        except StateUnavailableError as error:  # retried at the next read or write
             logger.error("the replaced state database cannot be read: %s", error)
         except Exception as error:
             logger.error("the replaced state database cannot be read", exc_info=error)
@@ -656,7 +656,7 @@ class Service:
         return self._under_rules(snapshot)
 
     def _under_rules(self, snapshot: Snapshot) -> Snapshot:
-        """With the business rules as their file has them now."""
+        """The snapshot with the business rules, read from their file."""
         if self.settings.rules is None:
             return snapshot
         pipeline = snapshot.pipeline.with_rules(read_rules(self.settings.rules))
@@ -676,7 +676,7 @@ class Service:
             pause()
 
     def _encoded(self, fields: ItemFields) -> StoredItem:
-        """An item with what the bundle knows of it, so that it need not be encoded again."""
+        """An item with its encoding by the bundle, so that it need not be encoded again."""
         snapshot = self.current
         if fields.item_id in snapshot.pipeline.contents.items:
             return StoredItem(fields)
@@ -707,12 +707,12 @@ class Service:
                     extended = now.pipeline.with_index(index, changes)
                     self.current = replace(now, pipeline=extended)
             logger.info("index now holds all of %d items", index.size)
-        except Exception as error:  # the old index goes on, and items outside it are found too
+        except Exception as error:  # keep the old index: items outside it are found too
             logger.error("the index could not be extended", exc_info=error)
         finally:
             self._extending.release()
 
 
 def _is_last(changes: Changes) -> bool:
-    """Whether a page is the last one for now."""
+    """Whether no further page is available yet."""
     return max(len(changes.items), len(changes.events), len(changes.users)) < _AT_ONCE

@@ -16,7 +16,7 @@ class ServeSettings(BaseSettings):
     Raises
     ------
     InputError
-        Where an argument or a variable does not fit.
+        If an argument or a variable is invalid.
     """
 
     model_config = SettingsConfigDict(
@@ -29,26 +29,26 @@ class ServeSettings(BaseSettings):
     """``postgresql://user:password@host/database`` or ``sqlite:///file``; by default the SQLite
     file ``state.sqlite3`` beside the bundle."""
     keys_file: Path | None = None
-    """API keys, one a line: name, scope and hash, as ``twotower key`` prints them."""
+    """API keys, one per line: name, scope and hash, as ``twotower key`` prints them."""
     rules: Path | None = None
     """File of business rules, see docs/serving.md. A reload reads it again."""
     anonymous_read: bool | None = None
-    """Whether reading needs no key. By default so long as no keys are given."""
+    """Whether reading needs no key. By default only if there is no keys file."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(8000, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 picks a free one."""
     processes: int = Field(1, ge=1, le=256)
-    """Processes that answer, each with the bundle in its memory; more than one needs Linux."""
+    """Server processes, each with the bundle in memory; more than one needs Linux."""
     threads: int = Field(1, ge=1)
     """Threads that the native code of one request may use."""
     workers: int = Field(4, ge=1)
-    """Threads for what takes longer than a millisecond, as batches and texts; and as many others
-    for writes."""
+    """Threads for work longer than a millisecond, such as batches and texts; writes have as many
+    threads of their own."""
     rerank: bool | None = None
-    """Whether requests are re-ranked by default; None where the bundle says that it helps."""
+    """Whether requests are re-ranked by default; None to follow the bundle."""
     candidates: int | None = Field(None, ge=1)
-    """Items that the index hands to the re-ranker; None for as many as the bundle says."""
+    """Candidates that the index passes to the re-ranker; None to follow the bundle."""
     max_k: int = Field(1000, ge=1)
     """Most items of one answer."""
     max_history: int = Field(200, ge=1)
@@ -56,51 +56,51 @@ class ServeSettings(BaseSettings):
     max_batch: int = Field(1000, ge=1)
     """Most requests of a batch, and events of one call."""
     max_work: int = Field(10_000_000, ge=1)
-    """Most work of one request: for each user that it asks for, ``k`` times the items of the
-    history, and 50 more for what an item costs without any."""
+    """Most work of one request: for each of its users, ``k`` times (history length + 50), where 50
+    stands for the cost of an item without a reason."""
     max_body_bytes: int = Field(1 << 20, ge=1024)
     """Longest request body."""
     max_header_bytes: int = Field(1 << 16, ge=1024)
     """Longest request line and headers together."""
     max_connections: int = Field(1000, ge=1)
-    """Most open connections of one process; for another one an idle one is closed."""
+    """Most open connections of one process; a new one beyond that closes an idle one."""
     header_timeout_s: float = Field(10.0, gt=0)
-    """Seconds that a client gets for its headers, and to read something of an answer."""
+    """Seconds that a client gets to send its headers, and to read some of a response."""
     forwarded_allow_ips: str | None = None
-    """Addresses or networks of proxies, by commas, whose ``X-Forwarded-For`` is believed; ``*``
-    for any. None believes no such header."""
+    """Comma-separated addresses or networks of proxies whose ``X-Forwarded-For`` is trusted; ``*``
+    for any. None trusts no such header."""
     max_waiting: int = Field(512, ge=1)
-    """Requests of one process that may wait for their turn, and as many for a thread; others are
-    refused with 503."""
+    """Back-pressure: requests of one process that may wait for their turn, and as many for a
+    thread; others are refused with 503."""
     max_wait_s: float = Field(2.0, gt=0)
-    """A request that waited so long for its turn, or for a thread, is refused with 503."""
+    """A request that waited this long for its turn, or for a thread, is refused with 503."""
     rerank_wait_s: float = Field(0.5, gt=0)
-    """A request that waited so long is answered without the second stage, and says so."""
+    """A request that waited this long is answered without re-ranking, and the response says so."""
     timeout_s: float = Field(10.0, gt=0)
-    """After so many seconds a request is answered with 504."""
+    """Seconds after which a request is answered with 504."""
     state_timeout_s: float = Field(5.0, ge=0.1)
-    """What a call of the database may take; then a write is refused with 503. Shorter than
+    """Time limit of a database call; beyond it a write is refused with 503. Keep it shorter than
     ``timeout_s``, so that the caller gets the reason."""
     reload_timeout_s: float = Field(120.0, gt=0)
-    """The same for a reload, which reads and checks a whole bundle beside the traffic."""
+    """Like ``timeout_s``, for a reload, which reads and checks a whole bundle while serving."""
     rate_limit: float | None = Field(None, gt=0)
-    """Requests per second of one key, or of one address where no key is given; None for any."""
+    """Requests per second for one key, or for one address without a key; None for no limit."""
     rate_burst: int = Field(100, ge=1)
-    """Requests that may come at once before the rate counts."""
+    """Requests that may come at once before the rate limit applies."""
     drain_s: float = Field(10.0, gt=0)
     """Seconds that requests in progress get after SIGTERM."""
     poll_s: float = Field(1.0, gt=0)
-    """Seconds between looks for what other processes wrote to the database."""
+    """Seconds between checks for other processes' writes to the database."""
     extend_share: float = Field(0.01, gt=0)
-    """The index takes in what was added when that is more than this share of the items."""
+    """The index is extended when more than this share of the items is outside it."""
     events_in_memory: int = Field(1_000_000, ge=0)
     """Newest events of the database that are kept in memory."""
     events_keep_days: float | None = Field(None, gt=0)
-    """Events that are older are deleted; None keeps them."""
+    """Older events are deleted; None keeps them."""
     anonymise_after_days: float | None = Field(None, gt=0)
-    """The ids of users, in events that are older, are replaced by random ones; None keeps them."""
+    """User ids in older events are replaced by random ones; None keeps them."""
     maintain_every_s: float = Field(3600.0, gt=0)
-    """Seconds between looks for old events and for what nothing needs any more."""
+    """Seconds between clean-ups of old events and unused encodings."""
     log_requests: bool = True
     """Whether every request is logged."""
 

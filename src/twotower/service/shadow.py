@@ -1,6 +1,6 @@
-"""Shadow traffic: another bundle answers requests too, after their responses, unseen by users.
+"""Shadow traffic: another bundle also answers requests, after their responses, unseen by users.
 
-It shows how much two bundles differ, and that the other one works, before any user is shown it.
+It shows how much two bundles differ, and that the other one works, before any user sees it.
 """
 
 import logging
@@ -21,10 +21,10 @@ from twotower.service.state.shadow import ListCounts, ShadowCounts, time_bucket
 logger = logging.getLogger(__name__)
 
 _RESTS: Final = 4
-"""After each piece of work there is none for so many times as long."""
+"""Rest after each piece of work, in multiples of its duration."""
 _LOGGED_EVERY_S: Final = 60.0
 _LONG_S: Final = 10.0
-"""A request that takes the other bundle longer is logged."""
+"""Seconds after which an unanswered request to the other bundle is logged."""
 
 
 class Listed(NamedTuple):
@@ -33,9 +33,9 @@ class Listed(NamedTuple):
     model_version: str
     contents: BundleContents
     item_ids: Sequence[str]
-    """Of the list, best first."""
+    """Items of the list, best first."""
     seconds: float
-    """To make it."""
+    """Time taken to compute it."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, answer: Answer, seconds: float) -> Self:
@@ -48,22 +48,22 @@ class Alike(NamedTuple):
     """How far two lists agree."""
 
     overlap: float
-    """Share of the items of the longer list that the other one has too; 1 where both are empty."""
+    """Share of the longer list's items that the other one has too; 1 if both are empty."""
     same_first: bool
     """Whether both begin with the same item."""
     untrained: Mapping[str, int]
-    """By arm, items of the list that had no event in the training log of its bundle."""
+    """By arm, number of list items without an event in the training log of their bundle."""
 
 
 class SpareThread:
-    """A thread for work that may be left out: one piece at a time, for a fifth of the time.
+    """A thread for optional work: one piece at a time, for at most a fifth of the time.
 
-    The process does not wait for it when it ends. Work is offered by one thread.
+    It is a daemon thread: the process does not wait for it on exit. Only one thread may offer work.
 
     Attributes
     ----------
     idle
-        Set while nothing is being done.
+        Set while there is no work.
     """
 
     def __init__(self, name: str) -> None:
@@ -77,11 +77,11 @@ class SpareThread:
 
     @property
     def busy_s(self) -> float:
-        """How long the present piece of work has taken; 0 where there is none."""
+        """How long the current piece of work has taken so far; 0 if idle."""
         return 0.0 if self.idle.is_set() else time.monotonic() - self._began
 
     def offer(self, work: Callable[[], None]) -> bool:
-        """Have something done; False where there is no time for it."""
+        """Start a piece of work; False if the thread is busy or resting."""
         now = time.monotonic()
         if not self.idle.is_set() or now < self._rests_until:
             return False
@@ -94,7 +94,7 @@ class SpareThread:
         return True
 
     def close(self) -> None:
-        """End, after what is being done."""
+        """End after the current piece of work."""
         self._work.put(None)
 
     def _run(self) -> None:
@@ -107,16 +107,16 @@ class SpareThread:
 
 
 class Shadow:
-    """Compares the lists of another bundle with those that were shown, and counts.
+    """Compares the lists of a shadow bundle with those that were shown, and counts.
 
-    Counts are kept in memory until `take`. Where the other bundle fails, or does not come to an
-    end, requests go on as if it were not there.
+    Counts are kept in memory until `take`. If the shadow bundle fails or hangs, requests are not
+    affected.
 
     Attributes
     ----------
     thread
-        In which the other bundle answers. Each shadow has its own: one that hangs does not stop
-        the next one.
+        Thread in which the shadow bundle answers. Each shadow has its own, so one that hangs does
+        not block the next.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class Shadow:
         return alike
 
     def drop(self) -> None:
-        """Count a request that there was no time for."""
+        """Count a request that was skipped for lack of time."""
         with self._lock:
             self._newest.numbers["dropped"] += 1
         if (seconds := self.thread.busy_s) > _LONG_S and self._may_log():
@@ -155,19 +155,19 @@ class Shadow:
             logger.error("the shadow bundle failed at a request", exc_info=error)
 
     def take(self) -> ShadowCounts:
-        """All counts; it begins at nothing again."""
+        """Return and reset all counts."""
         with self._lock:
             left, newest = self._left, self._newest
             self._left, self._newest = ShadowCounts(), _Newest()
         return left + newest.counts()
 
     def put_back(self, counts: ShadowCounts) -> None:
-        """Add what was taken and could not be written."""
+        """Add back counts that were taken but could not be written."""
         with self._lock:
             self._left = self._left + counts
 
     def _may_log(self) -> bool:
-        """Whether nothing was logged in the last minute, so that a log is not flooded."""
+        """Whether nothing was logged in the last minute: limits errors to one a minute."""
         now = time.monotonic()
         if now - self._logged < _LOGGED_EVERY_S:
             return False
@@ -197,7 +197,7 @@ class _Tally:
 
 
 class _Newest:
-    """What was counted since the last `Shadow.take`."""
+    """Counts since the last `Shadow.take`."""
 
     def __init__(self) -> None:
         self.numbers: defaultdict[str, Any] = defaultdict(int)
@@ -209,14 +209,14 @@ class _Newest:
 
 
 def _untrained(listed: Listed) -> int:
-    """Items of a list without an event in the bundle's log: only described, or added later."""
+    """Number of list items without an event in the bundle's log: catalogue-only or added later."""
     counts = listed.contents.event_counts
     rows = map(listed.contents.items.find, listed.item_ids)
     return sum(row is None or not counts[row] for row in rows)
 
 
 def shadow_report(counts: ShadowCounts) -> dict[str, Any]:
-    """What is known of a shadow, see `twotower.service.live.report`; rates of nothing are None."""
+    """Metrics of a shadow, see `twotower.service.live.report`; rates without data are None."""
     return {
         "shadowed": counts.shadowed,
         "dropped": counts.dropped,

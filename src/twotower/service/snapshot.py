@@ -1,4 +1,4 @@
-"""`Snapshot`: a bundle with the changes from the database applied."""
+"""Serving snapshot: a bundle with the changes from the database applied."""
 
 import logging
 from collections.abc import Sequence
@@ -26,39 +26,39 @@ logger = logging.getLogger(__name__)
 
 
 class ServedUsers(IdMap):
-    """A map of ids, out of which an id can be taken. Rows stay where they are."""
+    """An id map from which users can be removed. Rows stay where they are."""
 
     @classmethod
     def of(cls, users: IdMap) -> Self:
-        """The same users; both share the table of ids."""
+        """A map of the same users, sharing the table of ids."""
         made = cls.__new__(cls)
         made.ids, made.kind = users.ids, users.kind
         made.__dict__["_index"] = users._index
         return made
 
     def forget(self, external: str) -> None:
-        """Take an id out, so that it is as unknown as any other."""
+        """Remove an id, making the user unknown."""
         self._index.pop(external, None)
 
     def known(self) -> list[str]:
-        """The ids that are left."""
+        """The remaining ids."""
         return list(self._index)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What answers requests at one moment; a value, but for past events and who is forgotten."""
+    """State that answers requests; immutable, except for past events and forgotten users."""
 
     pipeline: Pipeline
-    """The bundle and the items as they are now."""
+    """The bundle with the current items."""
     manifest: Manifest
     past: PastEvents
     cursor: Cursor
-    """How much of the database is in it."""
+    """How far the database has been applied."""
     users: ServedUsers
-    """The bundle's, without those who were found to be forgotten."""
+    """The bundle's users, without those recognised as forgotten."""
     forgotten: Forgotten
-    """By tombstones, which do not hold ids: a user is recognised when a request names them."""
+    """Tombstones hold no ids: a forgotten user is recognised when a request names them."""
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Declared columns of users by id, as the database holds them."""
 
@@ -72,16 +72,16 @@ class Snapshot:
         forgotten: Forgotten,
         pause: Pause = no_pause,
     ) -> Self:
-        """Load a bundle, verify it, and try it.
+        """Load, verify and smoke-test a bundle.
 
-        `ArtefactError` where it is broken, or does not answer as it should.
+        `ArtefactError` if it is broken or fails the smoke test.
 
         Parameters
         ----------
         events_of_user, events
-            How many are kept of one user, and of all: see `PastEvents`.
+            Events to keep per user and in total: see `PastEvents`.
         forgotten
-            To which the database's tombstones are added; empty.
+            Empty; the database's tombstones are added to it later.
         """
         bundle = load_bundle(folder, pause)
         users = ServedUsers.of(bundle.contents.users)
@@ -92,14 +92,14 @@ class Snapshot:
         return cls(pipeline, bundle.manifest, past, Cursor(), users, forgotten)
 
     def shared_items(self, other: "Snapshot") -> float:
-        """Share of the bundle's items that the other one has too."""
+        """Share of this bundle's items that the other one has too."""
         own, others = (
             snapshot.pipeline.contents.catalogue[columns.ITEM_ID] for snapshot in (self, other)
         )
         return float(own.is_in(others.implode()).sum()) / max(len(own), 1)
 
     def without_changes(self, pause: Pause = no_pause) -> Self:
-        """The bundle alone, to which the changes of another database can be applied."""
+        """The snapshot of the bundle alone, ready to apply another database's changes."""
         pipeline = self.pipeline.without_changes()
         pipeline.warm(pause)
         return replace(
@@ -127,7 +127,7 @@ class Snapshot:
             pipeline = pipeline.with_items(table)
         self.forgotten.add(changes.forgotten)
         self.past.add(changes.events)
-        if changes.forgotten:  # rows that are there now were written later
+        if changes.forgotten:  # drop old attributes; those in `changes` were written later
             new = {user.digest for user in changes.forgotten}
             for user_id in [*self.attributes]:
                 if self.forgotten.digest(user_id) in new:
@@ -136,18 +136,18 @@ class Snapshot:
         return replace(self, pipeline=pipeline, cursor=changes.cursor)
 
     def attributes_of(self, user_id: str | None) -> dict[str, Any] | None:
-        """What the database holds of a user, as the bundle's schema declares it, or None."""
+        """A user's stored attributes that the bundle's schema declares; None if none are stored."""
         stored = None if user_id is None else self.attributes.get(user_id)
         return None if stored is None else self.pipeline.known_attributes(stored)
 
     def past_of(self, user_id: str) -> Sequence[Past]:
-        """What a user did since the bundle was made; who is found to be forgotten is forgotten."""
+        """A user's events since the bundle was made; applies a tombstone, if there is one."""
         if self.forgotten:
             self.erase(user_id)
         return self.past.of(user_id)
 
     def erase(self, user_id: str) -> None:
-        """Forget what a tombstone covers of a user, in memory. Later events stay."""
+        """Drop from memory the data of a user that a tombstone covers. Later events stay."""
         until = self.forgotten.since(user_id)
         if until is None:
             return
@@ -157,7 +157,7 @@ class Snapshot:
             self.users.forget(user_id)
 
     def erase_all(self, pause: Pause = no_pause) -> None:
-        """Forget all whom tombstones cover, before requests name them."""
+        """Drop the data of all forgotten users, without waiting for requests to name them."""
         self.past.forget_all(self.forgotten.since)
         for place, user_id in enumerate(self.users.known()):
             if self.forgotten.since(user_id) is not None:
@@ -166,7 +166,7 @@ class Snapshot:
                 pause()
 
     def bundled_history(self, user_id: str) -> list[dict[str, object]]:
-        """What the bundle holds of a user: item, rating and time of each interaction."""
+        """The bundle's data about a user: item, rating and time of each interaction."""
         row = self.users.find(user_id)
         if row is None:
             return []
@@ -182,7 +182,7 @@ class Snapshot:
         ]
 
     def _began_after(self, row: int, moment: int) -> bool:
-        """Whether all that the bundle knows of a user happened after a moment."""
+        """Whether all of the bundle's events of a user came after a moment."""
         log = self.pipeline.contents.histories
         own = slice(int(log.indptr[row]), int(log.indptr[row + 1]))
         if log.timestamps is None or own.start == own.stop:
@@ -191,7 +191,7 @@ class Snapshot:
 
 
 def described(items: Sequence[StoredItem]) -> Descriptions:
-    """Stored items as the item table shows them."""
+    """Stored items as descriptions for the item table."""
     fields = [item.fields for item in items]
     return Descriptions(
         [item.item_id for item in fields],
@@ -205,9 +205,9 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
 def encoded_item(
     fields: ItemFields, encoder: ItemEncoder, model_version: str, added: int
 ) -> StoredItem:
-    """An item to store, with its text's vector and what the bundle of that version knows of it.
+    """An item to store, with its text vector and its encoding by the bundle of that version.
 
-    ``added`` is the number of items that were added before.
+    ``added`` is the number of items added before.
     """
     rows = catalogue_rows([fields.model_dump()])
     text = encoder.texts(rows)
@@ -222,7 +222,7 @@ def encoded_item(
 def _with_added(
     table: ItemTable, encoder: ItemEncoder, added: Sequence[StoredItem], model_version: str
 ) -> ItemTable:
-    """The table and stored items behind it; what another bundle encoded is encoded again."""
+    """The table with stored items added; items encoded by another bundle are encoded again."""
     own = [item for item in added if item.model_version == model_version]
     kept = [item.encoding for item in own if item.encoding is not None]
     if kept:
@@ -238,7 +238,7 @@ def _with_added(
 
 
 def stored_text(encoder: ItemEncoder, items: Sequence[StoredItem]) -> FloatArray | None:
-    """Text vectors of stored items: those that the database holds, others encoded now."""
+    """Text vectors of stored items, from the database or else encoded now."""
     if encoder.text_encoder is None:
         return None
     name, dim = encoder.text_encoder.name, encoder.text_encoder.dim

@@ -1,4 +1,4 @@
-"""Garbage collection and release of memory after a bundle was loaded or replaced."""
+"""Garbage collection and memory release after a bundle was loaded or replaced."""
 
 import ctypes
 import gc
@@ -6,15 +6,15 @@ import sys
 
 
 def trim_memory(thorough: bool = True) -> None:
-    """Collect garbage, and give its memory back to the machine.
+    """Collect garbage, and return its memory to the operating system.
 
-    What is left stays, most likely: the collector is told not to walk through it again, which
-    would hold up a request. The allocator of glibc keeps what a thread freed for that thread;
-    several reloads would each leave a bundle's worth behind.
+    Surviving objects are likely to stay, so they are frozen: the collector does not scan them
+    again, which would delay a request. glibc's allocator keeps the memory that a thread freed, so
+    each of several reloads would leave a bundle's worth behind.
 
-    ``thorough`` looks through everything first, which stops all threads for a tenth of a second.
-    What refers to itself only through what is older stays otherwise; a replaced bundle does not,
-    and is gone with its last request.
+    ``thorough`` first scans all objects, which stops all threads for a tenth of a second. Without
+    it, reference cycles through older objects remain; a replaced bundle has none, and is freed
+    with its last request.
     """
     if thorough:
         gc.unfreeze()

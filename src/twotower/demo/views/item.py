@@ -113,7 +113,7 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
 
 
 def _best(loaded: LoadedBundle, row: int, scores: FloatArray) -> list[Item]:
-    """Open items with the greatest scores, without the item itself and what has no score."""
+    """Eligible items with the highest scores, without the item itself and items without a score."""
     eligible = loaded.items.eligible[: loaded.items.bundled] & np.isfinite(scores)
     eligible[row] = False
     return [loaded.item(best) for best in top_k_of(scores, _NEAR, eligible).tolist()]

@@ -235,7 +235,7 @@ def _look_up(loaded: LoadedBundle) -> None:
 
 
 def _browse(loaded: LoadedBundle) -> None:
-    """Lists of items and users; what is chosen in one is looked up."""
+    """Lists of items and users; a selected row is looked up."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         side = st.segmented_control(
             "List", [*_LISTS], default=next(iter(_LISTS)), key="browse-side", required=True

@@ -41,20 +41,20 @@ from twotower.service.state import StateUnavailableError
 logger = logging.getLogger(__name__)
 
 _LAST_S: Final = 1.0
-"""What a read of the database, and then its connections, get to end when the service does."""
+"""Seconds at shutdown for a database read to end, and then for connections to close."""
 
 
 def create_app(
     settings: ServeSettings, service: Service | None = None, metrics_folder: Path | None = None
 ) -> FastAPI:
-    """The service over HTTP; `InputError` where the keys file cannot be used.
+    """The service over HTTP; `InputError` if the keys file is invalid.
 
     Parameters
     ----------
     service
-        What answers; by default it is loaded when the app starts. The app closes it at its end.
+        The service; by default it is loaded when the app starts. The app closes it on shutdown.
     metrics_folder
-        Where several processes are one service: the folder of their metrics, see `Metrics`.
+        With several processes, the folder of their shared metrics: see `Metrics`.
     """
     shared = Context(settings, Metrics(metrics_folder), service)
     keys = KeysFile(settings.keys_file)
@@ -122,7 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
 
 
 async def _follow(shared: Context, service: Service, stopping: asyncio.Event) -> None:
-    """Take over what other services write, now and then."""
+    """Poll the database for other services' writes."""
     maintenance: asyncio.Task[None] | None = None  # beside this: it may take minutes
     while True:
         with contextlib.suppress(TimeoutError):
@@ -146,7 +146,7 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
 
 
 async def _beside(work: Callable[[], None]) -> None:
-    """Do something in a thread; the log says where it did not work."""
+    """Run work in a thread; failures are logged."""
     try:
         await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except StateUnavailableError as error:

@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 _LINE: Final = re.compile(r"([\w.-]{1,64})\s+(read|write|admin)\s+sha256:([0-9a-f]{64})")
 _MAKE_ONE: Final = "make one with: twotower key NAME --scope read --keys FILE"
 PREFIX: Final = "tt_"
-"""Begins every key, so that one that leaked is recognised."""
+"""Prefix of every key, so that leaked keys are recognised."""
 
 
 class Scope(IntEnum):
-    """What a key allows; each allows what those below it do."""
+    """Scope of a key; each includes the lower ones."""
 
     NONE = 0
     READ = 1
@@ -35,9 +35,9 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept, with a name for the log and the metrics.
+    """A stored key, with a name for the log and the metrics.
 
-    ``digest`` is its sha256. Keys are 256 random bits, so that a slow hash would add nothing.
+    ``digest`` is its sha256. Keys are 256 random bits, so a slow hash would add no security.
     """
 
     name: str
@@ -46,7 +46,7 @@ class ApiKey:
 
 
 def new_key(name: str, scope: Scope) -> tuple[str, str]:
-    """A new key, which is shown once, and the line of the keys file for it."""
+    """A new key, to be shown once, and its line for the keys file."""
     key = PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {scope.name.lower()} sha256:{_digest(key).hex()}"
     if scope is Scope.NONE or not _LINE.fullmatch(line):
@@ -57,13 +57,13 @@ def new_key(name: str, scope: Scope) -> tuple[str, str]:
 
 
 def read_keys(file: Path) -> list[ApiKey]:
-    """Keys of a file: one a line, ``name scope sha256:hash``; ``#`` begins a comment.
+    """Keys of a file: one per line, ``name scope sha256:hash``; ``#`` begins a comment.
 
     Raises
     ------
     InputError
-        Where the file cannot be read or is no text, and at a line that is none, by its number
-        alone: a key may have been put there by mistake.
+        If the file cannot be read or is not text, and at an invalid line. Only the line number is
+        named, since the line may hold a key by mistake.
     """
     try:
         if file.exists() and not file.is_file():
@@ -93,20 +93,20 @@ def read_keys(file: Path) -> list[ApiKey]:
 
 
 class KeysFile:
-    """The keys of a file that may change while they are asked for; none without a file.
+    """The keys of a file, reread when the file changes; no keys without a file.
 
     Raises as `read_keys`.
     """
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._state = _state(file)  # before it is read: what changes meanwhile is seen later
+        self._state = _state(file)  # before reading, so that a concurrent change is noticed later
         self._keys: Sequence[ApiKey] = [] if file is None else read_keys(file)
 
     def find(self, given: str) -> ApiKey | None:
-        """The key that was given, by the file as it is now, or None.
+        """Find a given key in the current file, or None.
 
-        Where the file cannot be used any more the keys before go on, and that is logged once.
+        If the file becomes invalid, the previous keys stay in use, and that is logged once.
         """
         state = _state(self._file)
         if state != self._state:
@@ -126,7 +126,7 @@ class KeysFile:
         self.log_warnings()
 
     def log_warnings(self) -> None:
-        """Log what is likely a mistake: names that come twice, a file that others may write."""
+        """Log likely mistakes: duplicate names, a file that others may write."""
         for name, count in Counter(key.name for key in self._keys).items():
             if count > 1:
                 logger.warning(
@@ -141,7 +141,7 @@ class KeysFile:
 
 
 def _state(file: Path | None) -> tuple[int, ...] | None:
-    """What changes whenever a file does; None where there is none."""
+    """A value that changes whenever the file does; None without a file."""
     if file is None:
         return None
     try:
@@ -152,7 +152,7 @@ def _state(file: Path | None) -> tuple[int, ...] | None:
 
 
 def find_key(keys: Sequence[ApiKey], given: str) -> ApiKey | None:
-    """The key that was given, or None. Takes as long whichever it is, and whether there is one."""
+    """Find a given key, or None. Takes the same time for any key, known or not."""
     digest = _digest(given)
     found = None
     for key in keys:

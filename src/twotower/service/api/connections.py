@@ -1,7 +1,7 @@
-"""Bounds on HTTP connections: header size, header time, and how many are open.
+"""HTTP connection limits: header size, header time and number of open connections.
 
-uvicorn's own bounds do not reach this: ``h11_max_incomplete_event_size`` is of its h11 protocol
-alone, httptools keeps an unfinished header without a limit, and ``limit_concurrency`` answers
+uvicorn's own limits do not cover this: ``h11_max_incomplete_event_size`` only applies to its h11
+protocol, httptools buffers an unfinished header without a limit, and ``limit_concurrency`` answers
 all callers with 503 while enough connections are idle.
 """
 
@@ -21,25 +21,25 @@ from twotower.service.settings import ServeSettings
 logger = logging.getLogger(__name__)
 
 CONNECTION_LIMITS: Final = "connection_limits"
-"""Where the state of the app's lifespan holds its `ConnectionLimits`."""
+"""Key of the `ConnectionLimits` in the app's lifespan state."""
 _QUIET_S: Final = 10
 """Seconds between two log lines about one kind of refused connection."""
 _SPARE_FILES: Final = 100
-"""Open files that are not connections: the bundle, the database, sockets that listen."""
+"""Allowance for open files other than connections: bundle, database, listening sockets."""
 
 
 @dataclass
 class ConnectionLimits:
-    """Bounds of every connection of one process, and what was refused.
+    """Limits of all connections of one process, and reporting of refused ones.
 
     Attributes
     ----------
     header_bytes
-        Longest request line and headers together. The same bound holds for anything else that
-        is sent in a row and is not body: chunk extensions, trailers.
+        Longest request line and headers together. The same limit holds for any other consecutive
+        bytes outside a body: chunk extensions, trailers.
     wait_s
-        Seconds that a client may take for its headers, for the rest of a body that was
-        answered already, and to read something of an answer.
+        Seconds that a client may take to send its headers or the rest of a body that was already
+        answered, and to read some of a response.
     connections
         Most open connections.
     refused
@@ -58,9 +58,9 @@ class ConnectionLimits:
 
     @classmethod
     def of(cls, settings: ServeSettings, refused: Callable[[int], None]) -> "ConnectionLimits":
-        """The limits of the settings, with as many open files as they need.
+        """The limits from the settings; raises the process's limit of open files as needed.
 
-        Fewer connections where the system allows fewer files: that is logged.
+        If the system allows fewer files, fewer connections are allowed, and that is logged.
         """
         most = _with_files_for(settings.max_connections)
         if most < settings.max_connections:
@@ -71,7 +71,7 @@ class ConnectionLimits:
         return cls(settings.max_header_bytes, settings.header_timeout_s, most, refused)
 
     async def sweep(self) -> None:
-        """Look once a second for clients that took too long; ends when it is cancelled."""
+        """Check once a second for clients that took too long, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1)
@@ -83,7 +83,7 @@ class ConnectionLimits:
                     self.open.discard(connection)
 
     def log(self, what: str) -> None:
-        """Log that a connection was refused, in at most one line each ten seconds and kind."""
+        """Log a refused connection, at most one line per kind in ten seconds."""
         now = time.monotonic()
         self._unlogged[what] = self._unlogged.get(what, 0) + 1
         if now - self._last_line.get(what, -_QUIET_S) >= _QUIET_S:
@@ -93,12 +93,12 @@ class ConnectionLimits:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol within `ConnectionLimits`.
+    """uvicorn's httptools protocol with `ConnectionLimits`.
 
     Attributes
     ----------
     waiting_since
-        When this process began to wait for the client, or None while it does not.
+        When this process began waiting for the client, or None if it is not waiting.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -115,9 +115,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection; where there are too many, close the idle one that is silent longest.
+        """Accept a connection; if there are too many, close the longest-idle one.
 
-        One that never brought a request goes before one that did.
+        Connections that never sent a request are closed before those that did.
         """
         super().connection_made(transport)
         self._limits.open.add(self)
@@ -142,7 +142,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, in pieces that are no longer than what is left of the bound."""
+        """Parse received data, in pieces no longer than the rest of the limit."""
         if self.waiting_since is None and self._in_header:
             self.waiting_since = self.loop.time()
         most = self._limits.header_bytes
@@ -177,7 +177,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def sweep(self, now: float) -> None:
-        """Close the connection where its client took too long."""
+        """Close the connection if its client took too long."""
         if self.waiting_since is None and self.transport.is_closing():
             self.waiting_since = now
         if self.waiting_since is None or now - self.waiting_since < self._limits.wait_s:
@@ -196,7 +196,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.close()
 
     def refuse(self, status: int, what: str, fix: str) -> None:
-        """Answer with a problem, where nothing is being answered, and close the connection."""
+        """Answer with a problem, unless a response is in progress, and close the connection."""
         self._limits.refused(status)
         if self.is_idle:
             body = bytes(problem(status, what, fix=fix).body)
@@ -209,7 +209,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.close()
 
     def close(self) -> None:
-        """Close the connection. It counts no more, whether or not the client takes note."""
+        """Close the connection and stop counting it, whether or not the client notices."""
         self.connections.discard(self)
         self._limits.open.discard(self)
         if self.transport.get_write_buffer_size():  # else it would stay open until that is read
@@ -219,7 +219,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def _with_files_for(connections: int) -> int:
-    """Let the process open as many files as that many connections need; how many it may have."""
+    """Raise the limit of open files for this many connections; returns how many are possible."""
     if importlib.util.find_spec("resource") is None:  # not Unix
         return connections
     import resource

@@ -1,4 +1,4 @@
-"""Context of a request, and the app's state that all of them share."""
+"""Request context: the request id and the app's shared state."""
 
 import asyncio
 import time
@@ -18,23 +18,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OPEN_TO_ALL: Final = frozenset({"/health", "/ready"})
-"""Neither keys nor rates count here: what runs the service must always get an answer."""
+"""Exempt from keys and rate limits: an orchestrator's probes must always get an answer."""
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
-"""Names the request that is being answered."""
+"""Id of the current request."""
 
 
 @dataclass
 class Context:
-    """What every route of one app uses.
+    """State shared by all routes of one app.
 
     Attributes
     ----------
     service
-        What answers; None until it is loaded.
+        The service; None until it is loaded.
     workers, batches, writers
-        Threads for what takes longer than a millisecond; others for batches, so that those hold up
-        no search and no text, and for writes, so that those that wait for the database hold up no
-        read.
+        Threads for work longer than a millisecond. Batches have their own, so they do not delay
+        searches and texts; so do writes, so those waiting for the database do not delay reads.
     turns
         The queue of requests.
     is_traced
@@ -61,11 +60,11 @@ class Context:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Do something in a thread, so that others are answered meanwhile.
+        """Run work in a thread, while the event loop answers others.
 
-        A request whose time is over is answered, but its thread is free only when the work has
-        ended: there are never more threads than workers. What has not begun by then never does.
-        `OverloadedError` where too many calls wait for threads, or this one did too long.
+        A request that times out is answered, but its thread is only freed when the work ends, so
+        there are never more threads than workers. Work not yet started by then is dropped.
+        `OverloadedError` if too many calls wait for threads, or this one waited too long.
         """
         if self._in_threads >= self.turns.most:
             raise OverloadedError(f"{self._in_threads:,} requests are waiting")

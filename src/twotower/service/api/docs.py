@@ -22,7 +22,7 @@ _USERS: Final = ("U0047",)
 _ITEMS: Final = ("G0885", "G0888")
 _WORDS: Final = "dark fantasy with hard bosses"
 _PRICE: Final = 40
-"""What the examples are written with: ids of the sample, words and a price limit."""
+"""Placeholders in the examples: ids of the sample, a text and a price limit."""
 _PARAMETERS: Final = {
     "displayRequestDuration": True,
     "docExpansion": "list",

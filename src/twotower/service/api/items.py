@@ -38,7 +38,7 @@ WRITE = [needs(Scope.WRITE)]
     dependencies=[needs(Scope.READ)],
 )
 async def get_item(item_id: ItemId, request: Request) -> Response:
-    """An item as it is served now."""
+    """Get an item as currently served."""
     _, service = served(request)
     return fast(_shown(service, item_id))
 
@@ -51,7 +51,7 @@ async def get_item(item_id: ItemId, request: Request) -> Response:
     dependencies=WRITE,
 )
 async def create_item(item: NewItem, request: Request) -> Response:
-    """Add an item. It is on disk, and searchable by the next request, when this is answered."""
+    """Add an item. Once this is answered, it is on disk and served from the next request on."""
     shared, service = served(request)
     check_rating(service, "average_rating", item.average_rating)
     fields = _fields(service, item.item_id, item)
@@ -63,7 +63,7 @@ async def create_item(item: NewItem, request: Request) -> Response:
     "/items/availability", response_model=StockAnswer, responses=responses(), dependencies=WRITE
 )
 async def set_stock(stock: Stock, request: Request) -> Response:
-    """Say of many items whether they can be had, all or none."""
+    """Set the availability of many items atomically."""
     shared, service = served(request)
     within("items", len(stock.items), shared.settings.max_batch)
     available = {item.item_id: item.available for item in stock.items}
@@ -73,7 +73,7 @@ async def set_stock(stock: Stock, request: Request) -> Response:
     return fast({"items": outcomes})
 
 
-# Ids may hold slashes, so what follows an id must be looked for before the id alone.
+# Ids may contain slashes, so routes with a suffix after the id must come before the id alone.
 @router.put(
     "/items/{item_id:path}/availability",
     response_model=ItemAnswer,
@@ -81,7 +81,7 @@ async def set_stock(stock: Stock, request: Request) -> Response:
     dependencies=WRITE,
 )
 async def set_availability(item_id: ItemId, state: Availability, request: Request) -> Response:
-    """Say whether an item can be had. One that cannot is not recommended."""
+    """Set whether an item is available. Unavailable items are not recommended."""
     shared, service = served(request)
     _shown(service, item_id)
     await shared.run(shared.writers, service.set_availability, item_id, state.available)
@@ -95,7 +95,7 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
     dependencies=WRITE,
 )
 async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Response:
-    """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
+    """Add an item, or replace its description. The bundle's items keep their trained vectors."""
     shared, service = served(request)
     if item_id not in service.pipeline.items:
         _check_new_id(item_id)
@@ -108,7 +108,7 @@ async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Res
     "/items/{item_id:path}", status_code=204, responses=responses(404), dependencies=WRITE
 )
 async def delete_item(item_id: ItemId, request: Request) -> Response:
-    """Take an item out of the catalogue. Histories that hold it still count it."""
+    """Remove an item from the catalogue. It still counts in histories that contain it."""
     shared, service = served(request)
     _shown(service, item_id)
     await shared.run(shared.writers, service.delete_item, item_id)
@@ -116,7 +116,9 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
 
 
 def _fields(service: Service, item_id: str, item: NewItem | ReplacedItem) -> ItemFields:
-    """A description as it is stored: fields that are declared columns are checked, and are both."""
+    """A description to store; fields that are also declared columns are checked, and stored as
+    both.
+    """
     plain = {name: getattr(item, name) for name in Description.model_fields}
     given = {name: value for name, value in plain.items() if value is not None}
     columns = service.pipeline.checked_columns(item.model_extra or {}, given)
@@ -127,7 +129,7 @@ _NEW_ID: Final[TypeAdapter[str]] = TypeAdapter(NewItemId)
 
 
 def _check_new_id(item_id: str) -> None:
-    """422 where `prepare` would reject an id, or no request could name it."""
+    """422 if `prepare` would reject an id, or no request could name it."""
     try:
         _NEW_ID.validate_python(item_id)
     except ValidationError as error:

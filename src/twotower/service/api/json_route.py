@@ -21,16 +21,16 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 
 class JsonRoute(APIRoute):
-    """A route that FastAPI describes, and answers whatever comes otherwise than usual.
+    """A FastAPI route with a fast path for valid JSON bodies.
 
-    Usual is a body of JSON that fits. It goes from Pydantic to the endpoint, where FastAPI would
-    parse it by another parser and resolve dependencies, for a sixth of the time of a whole
-    request. What does not fit FastAPI refuses, in its own words. Only for endpoints that take a
-    model and the request and answer with a response; the others are FastAPI's alone.
+    A valid JSON body goes straight from Pydantic to the endpoint. FastAPI would use another parser
+    and resolve dependencies, which takes a sixth of a whole request's time. FastAPI still describes
+    the route and answers invalid bodies with its own errors. Only for endpoints that take a model
+    and the request and return a response; others are left to FastAPI.
 
-    Every dependency of the route is asked first, whatever the content type. Where one takes more
-    than the request, or the route belongs to a router that an app includes, which may add
-    dependencies of its own, all is left to FastAPI.
+    Every dependency of the route runs first, whatever the content type. If one takes more than the
+    request, or the route belongs to a router that an app includes (which may add dependencies),
+    FastAPI handles everything.
     """
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
@@ -41,12 +41,12 @@ class JsonRoute(APIRoute):
 
     @property
     def is_direct(self) -> bool:
-        """Whether bodies that fit go straight to the endpoint."""
+        """Whether valid bodies go straight to the endpoint."""
         return self._body is not None and self.checks is not None
 
     @cached_property
     def checks(self) -> list[Callable[[Request], Awaitable[object]]] | None:
-        """The route's dependencies; None where one of them is not a coroutine of the request."""
+        """The route's dependencies; None if one of them is not a coroutine of the request."""
         found = []
         for dependency in self.dependant.dependencies:
             call: Any = dependency.call
@@ -63,12 +63,12 @@ class JsonRoute(APIRoute):
 
     @cached_property
     def parameters(self) -> dict[str, None]:
-        """Names of what the route and its dependencies take in its query."""
+        """Names of the query parameters of the route and its dependencies."""
         return dict.fromkeys(_query_names(self.dependant))
 
     @cached_property
     def lists(self) -> frozenset[str]:
-        """Those that may come several times."""
+        """Query parameters that may be repeated."""
         kinds = {field.alias: field.field_info.annotation for field in self.dependant.query_params}
         return frozenset(name for name, kind in kinds.items() if _is_list(kind))
 
@@ -101,7 +101,7 @@ class JsonRoute(APIRoute):
         await response(scope, receive, send)
 
     def _check_query(self, request: Request) -> None:
-        """`RefusedError` at a parameter that the route does not take, or that comes twice."""
+        """`RefusedError` at an unknown or repeated query parameter."""
         counts = Counter(name for name, _ in request.query_params.multi_items())
         for name, count in counts.items():
             if name not in self.parameters:
@@ -120,7 +120,7 @@ class JsonRoute(APIRoute):
 
 
 def _body(endpoint: Endpoint) -> type[BaseModel] | None:
-    """The model that an endpoint takes first, where it takes the request second and no more."""
+    """The body model of an endpoint whose only parameters are a model and the request, or None."""
     hints = get_type_hints(endpoint)
     kinds = [hints[name] for name in signature(endpoint).parameters]
     if len(kinds) == 2 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
@@ -129,7 +129,7 @@ def _body(endpoint: Endpoint) -> type[BaseModel] | None:
 
 
 def _is_list(kind: Any) -> bool:
-    """Whether an annotation is a list, or a list or nothing."""
+    """Whether an annotation is a list or an optional list."""
     return any(get_origin(part) is list for part in (kind, *get_args(kind)))
 
 
@@ -152,7 +152,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _again(body: bytes) -> Receive:
-    """A body that was read already."""
+    """A `Receive` that replays a body already read."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}

@@ -1,4 +1,4 @@
-"""Limits of request bodies, request rates, and of how many requests wait."""
+"""Request limits: body size, rate, and number of waiting requests."""
 
 import math
 import time
@@ -14,11 +14,11 @@ from twotower.service.settings import ServeSettings
 
 _MOST_CALLERS: Final = 10_000
 Caller: TypeAlias = tuple[Literal["key", "address"], str]
-"""Who has a bucket. An address must not share that of a key which is named like it."""
+"""Owner of a token bucket. The tag keeps an address apart from a key of the same name."""
 
 
 class BodyLimit:
-    """Refuses bodies that are longer than ``most`` bytes with 413, however they are sent."""
+    """Refuses bodies longer than ``most`` bytes with 413, with or without a stated length."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
@@ -26,7 +26,7 @@ class BodyLimit:
         self._too_long = f"the body is longer than {most:,} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what is received; where its length is stated, a long body is not read at all."""
+        """Count received bytes; a body whose stated length is too long is not read at all."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -51,10 +51,10 @@ class BodyLimit:
 
 
 class Admission:
-    """Lets a request wait for its turn; 503 where too many wait, or it has waited too long.
+    """Admission queue: 503 if too many requests wait, or one waited too long for its turn.
 
-    Health, readiness and metrics take no turn. ``scope["state"]["came"]`` tells the app when a
-    request came, by the monotonic clock.
+    Health, readiness and metrics skip the queue. ``scope["state"]["came"]`` holds the arrival time
+    of a request, on the monotonic clock.
     """
 
     def __init__(self, app: ASGIApp, turns: Turns) -> None:
@@ -75,7 +75,7 @@ class Admission:
 
 
 class RateLimit:
-    """A token bucket for each caller: ``rate`` per second, None for any, and ``burst`` at once."""
+    """A token bucket per caller: ``rate`` per second (None for no limit) and ``burst`` at once."""
 
     def __init__(self, rate: float | None, burst: int) -> None:
         self._rate = rate
@@ -83,7 +83,7 @@ class RateLimit:
         self._buckets: OrderedDict[Caller, tuple[float, float]] = OrderedDict()
 
     def wait(self, caller: Caller, now: float | None = None) -> float:
-        """Seconds until the caller's next request is welcome; 0 takes a token now."""
+        """Seconds until the caller's next request is allowed; 0 takes a token now."""
         if self._rate is None:
             return 0.0
         now = time.monotonic() if now is None else now
@@ -97,9 +97,9 @@ class RateLimit:
 
 
 def share_of_one(settings: ServeSettings) -> ServeSettings:
-    """The settings of one of the processes: with its share of the rate, and of the burst.
+    """Settings of one process, with its share of the rate limit and burst.
 
-    Connections are spread over the processes, which do not tell each other who has come.
+    Connections are spread over the processes, which do not share their counts of callers.
     """
     count = settings.processes
     rate = None if settings.rate_limit is None else settings.rate_limit / count

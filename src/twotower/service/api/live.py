@@ -1,4 +1,4 @@
-"""Live routes: two bundles compared on traffic, and the report of what came of answers."""
+"""Live routes: online comparison of two bundles, and the report of outcomes."""
 
 import time
 from typing import Annotated
@@ -30,10 +30,10 @@ router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["live"])
     dependencies=[needs(Scope.ADMIN)],
 )
 async def split(wanted: SplitRequest, request: Request) -> Response:
-    """Answer a share of the users from another bundle, to compare the two.
+    """Start an A/B test: answer a share of the users from another bundle.
 
-    It takes the place of what was compared before. Other processes and services over the same
-    database follow within seconds.
+    Replaces any running comparison. Other processes and services on the same database follow
+    within seconds.
     """
     return await _begun(wanted, request, "split")
 
@@ -45,10 +45,10 @@ async def split(wanted: SplitRequest, request: Request) -> Response:
     dependencies=[needs(Scope.ADMIN)],
 )
 async def interleave(wanted: InterleaveRequest, request: Request) -> Response:
-    """Answer users from two bundles at once, whose items compete for the events that follow.
+    """Interleave two bundles: their items share each answer and compete for the events.
 
-    It takes the place of what was compared before. Other processes and services over the same
-    database follow within seconds.
+    Replaces any running comparison. Other processes and services on the same database follow
+    within seconds.
     """
     return await _begun(wanted, request, "interleave")
 
@@ -60,10 +60,10 @@ async def interleave(wanted: InterleaveRequest, request: Request) -> Response:
     dependencies=[needs(Scope.ADMIN)],
 )
 async def shadow(wanted: ShadowRequest, request: Request) -> Response:
-    """Have another bundle answer users too, after their responses, and compare what nobody sees.
+    """Start shadow traffic: another bundle also answers, after the response, and is not shown.
 
-    It takes the place of what was compared before. Other processes and services over the same
-    database follow within seconds.
+    Replaces any running comparison. Other processes and services on the same database follow
+    within seconds.
     """
     return await _begun(wanted, request, "shadow")
 
@@ -86,7 +86,7 @@ async def live(
     request: Request,
     days: Annotated[float, Query(gt=0, le=3650, description="How far to look back.")] = 7.0,
 ) -> Response:
-    """What was shown, and what came of it, by model version, position and arm."""
+    """Report shown recommendations and their outcomes, by model version, position and arm."""
     shared, service = served(request)
     since = int(1000 * (time.time() - 86_400 * days))
     return fast(await shared.run(shared.workers, service.live_report, since))

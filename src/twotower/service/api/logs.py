@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, each with the request's id."""
+"""Structured logs: one JSON object per line, each with the request's id."""
 
 import json
 import logging
@@ -14,10 +14,10 @@ _ENCODER: Final = json.JSONEncoder(default=str)
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON; what ``extra={"fields": …}`` holds is added.
+    """Formats a record as one line of JSON, including the fields of ``extra={"fields": …}``.
 
-    Of an exception it holds the class and the places in our code, by module and line: no
-    traceback, since its source lines and paths may hold what a log should not.
+    An exception is logged by class and by its positions in our code (module and line), without the
+    traceback, whose source lines and paths may contain what a log should not.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,7 +36,7 @@ class JsonLines(logging.Formatter):
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """An exception without its message, which may hold anything: its class and its places."""
+    """An exception's class and positions in code, without its message, which may hold anything."""
     places = [
         f"{frame.f_globals.get('__name__', '?')}:{line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -59,7 +59,7 @@ class WithFields(logging.Filter):
 
 def configure_logging(fields: WithFields | None = None) -> None:
     """Send this package's and uvicorn's logs to standard error as JSON lines."""
-    # No line holds these, nor who called, and to find them takes a third of a line's time.
+    # Not logged, like the caller; finding them would take a third of a line's time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # as Python's logging HOWTO has it
     handler = logging.StreamHandler(sys.stderr)

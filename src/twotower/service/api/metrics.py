@@ -29,15 +29,15 @@ _STAGE_SECONDS: Final = (
     0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0,
 )  # fmt: skip
 _RELOADS: Final = 20
-"""Newest reloads that are kept."""
+"""Number of recent reloads kept."""
 
 
 class Metrics:
-    """The metrics of one app, in a registry of their own.
+    """The metrics of one app, in their own registry.
 
-    Where several processes are one service they have a folder, which ``PROMETHEUS_MULTIPROC_DIR``
-    named when prometheus_client was imported. Counters and histograms are summed over all of them,
-    those that ended too.
+    Several processes of one service share a folder, which ``PROMETHEUS_MULTIPROC_DIR`` must name
+    when prometheus_client is imported. Counters and histograms are summed over all processes,
+    including ended ones.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -145,9 +145,9 @@ class Metrics:
     def recommended(
         self, stages: Mapping[str, float], lengths: Iterable[int], candidates: int
     ) -> None:
-        """Count a call by its seconds by stage, the items of each answer, and those eligible.
+        """Record a call: seconds by stage, items of each answer, and eligible items.
 
-        Who was shown what is counted by `note`.
+        Shown recommendations are counted by `note`.
         """
         for stage, seconds in stages.items():
             self._stage_seconds(stage).observe(seconds)
@@ -156,7 +156,7 @@ class Metrics:
         self._candidates.observe(candidates)
 
     def _showed(self, key: ShownKey, shown: Shown) -> None:
-        """Count answers, their items, and those that are new to the bundle."""
+        """Count answers, their items, and the items new to the bundle."""
         version, arm, kind = key.model_version, key.arm, "known" if key.known_user else "new"
         self._users.labels(kind).inc(shown.answers)
         self._shown.labels(version, arm, kind).inc(shown.answers)
@@ -165,7 +165,7 @@ class Metrics:
             self._places.labels(version, arm, "new").inc(shown.new_places)
 
     def shadowed(self, shown: Listed, unseen: Listed, alike: Alike) -> None:
-        """Count a request that a shadow answered too."""
+        """Count a request that a shadow also answered."""
         version = unseen.model_version
         self.shadow_requests.labels(version, "shadowed").inc()
         self._shadow_overlap.labels(version).observe(alike.overlap)
@@ -177,7 +177,7 @@ class Metrics:
             self._shadow_places.labels(*labels, "trained").inc(len(listed.item_ids) - untrained)
 
     def followed(self, service: Service, swapped: bool) -> None:
-        """Count a reload of another process or service, which this one followed or could not."""
+        """Count another process's or service's reload that this one followed or failed to."""
         self.reloaded(service, "followed" if swapped else "refused")
 
     def reloaded(self, service: Service, outcome: str) -> None:
@@ -189,7 +189,7 @@ class Metrics:
         self.note(service)
 
     def note(self, service: Service) -> None:
-        """Set what is measured rather than counted, and add what was shown since the last call."""
+        """Set the gauges, and add the answers shown since the last call."""
         for key, shown in service.shown.news().items():
             self._showed(key, shown)
         pipeline, version = service.pipeline, service.manifest.model_version

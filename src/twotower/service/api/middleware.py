@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"[\w.-]{1,64}")
 CLIENT_LEFT: Final = 499
-"""What is logged and counted where a client hung up before its body had come, as nginx does."""
+"""Status logged and counted if a client disconnects before sending its body, as in nginx."""
 RELOAD: Final = "/v1/models/reload"
 _LONG: Final = frozenset({RELOAD, "/v1/models/split", "/v1/models/interleave", "/v1/models/shadow"})
-"""What loads a bundle may take longer than other requests."""
+"""Routes that load a bundle and may take longer than others."""
 
 
 class Envelope:
-    """Surrounds the app. Whatever happens inside, the caller gets an answer and the log a line."""
+    """Outermost middleware: whatever happens inside, the caller gets a response and a log line."""
 
     def __init__(self, app: ASGIApp, context: Context, keys: KeysFile) -> None:
         self._app = app
@@ -134,7 +134,7 @@ class Envelope:
 
 
 def _late(limit: float) -> Response:
-    """The answer to a client that does not send its body. It is no failure of ours."""
+    """Response to a client that does not send its body in time; not a server error."""
     return problem(
         408, f"no whole body within {limit:g} s", fix="send it at once",
         headers={"Connection": "close"},

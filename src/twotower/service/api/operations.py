@@ -50,7 +50,7 @@ async def ready(request: Request) -> Response:
     dependencies=[needs(Scope.READ)],
 )
 async def model(request: Request) -> Response:
-    """What is served."""
+    """Describe the model in service."""
     _, service = served(request)
     return fast(_described(service))
 
@@ -82,7 +82,7 @@ async def activity(
     dependencies=[needs(Scope.READ)],
 )
 async def metrics(request: Request) -> Response:
-    """Everything that is counted, in Prometheus' text format."""
+    """All metrics, in Prometheus' text format."""
     shared = context(request)
     service, counted = shared.service, shared.metrics
     if service is not None:
@@ -97,9 +97,9 @@ async def metrics(request: Request) -> Response:
     dependencies=[needs(Scope.ADMIN)],
 )
 async def reload(wanted: ReloadRequest, request: Request) -> Response:
-    """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers.
+    """Verify, smoke-test and swap in a bundle. Until then, or if it fails, the old one answers.
 
-    Other processes and services over the same database follow within seconds.
+    Other processes and services on the same database follow within seconds.
     """
     shared, service = served(request)
     try:

@@ -54,7 +54,7 @@ class Problem(BaseModel):
     )
 
     type: str
-    """Stays the same for one kind of problem."""
+    """Stable identifier of the kind of problem."""
     title: str
     """The kind of problem in words."""
     status: int
@@ -62,11 +62,11 @@ class Problem(BaseModel):
     detail: str
     """What is wrong."""
     value: str | None = Field(None)
-    """The value seen, cut to 200 characters."""
+    """The value received, cut to 200 characters."""
     fix: str | None = None
-    """What to do about it."""
+    """How to fix it."""
     request_id: str
-    """Names the request in the log."""
+    """Id of the request in the log."""
 
 
 def problem(
@@ -77,7 +77,7 @@ def problem(
     fix: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem as a response. ASCII only: what came in may be no valid Unicode."""
+    """A problem as a response. ASCII only: the input may be invalid Unicode."""
     content = {
         "type": f"urn:twotower:problem:{status}",
         "title": TITLES.get(status, "The request was not answered"),
@@ -91,7 +91,7 @@ def problem(
 
 
 class RefusedError(Exception):
-    """A request is answered with a `problem` instead."""
+    """Raised to answer a request with a `problem`."""
 
     def __init__(self, status: int, detail: str, **about: Any) -> None:
         self.response = problem(status, detail, **about)
@@ -99,13 +99,13 @@ class RefusedError(Exception):
 
 
 def key_needed(detail: str, scope: str) -> RefusedError:
-    """401, and how a key is made; the same whether or not the service has any."""
+    """401 with instructions to create a key; the same whether or not the service has any."""
     fix = f"send one as 'Authorization: Bearer KEY'; {key_is_made(scope)}"
     return RefusedError(401, detail, fix=fix, headers={"WWW-Authenticate": "Bearer"})
 
 
 def key_is_made(scope: str) -> str:
-    """The commands that make a key of a scope, and give it to the service."""
+    """The commands that create a key of a scope and pass it to the service."""
     return (
         f"the service's operator makes one with 'twotower key NAME --scope {scope} --keys FILE', "
         "and serves with '--keys FILE'"
@@ -113,7 +113,7 @@ def key_is_made(scope: str) -> str:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's description of the problems that a route may answer with."""
+    """OpenAPI descriptions of the problems that a route may return."""
     common = (401, 403, 408, 413, 422, 429, 503, 504)
     return {
         status: {
@@ -125,7 +125,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
-    """422 (400 where it is no JSON at all) for what does not fit the schema; its first fault."""
+    """422 for input that does not fit the schema (400 if it is not JSON); names the first error."""
     assert isinstance(error, RequestValidationError)
     first = first_problem(error.errors())
     place = first.place.removeprefix("body").removeprefix(".") or "body"
@@ -145,13 +145,13 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 
 
 async def on_refused(_: Request, error: Exception) -> Response:
-    """The problem that a route gave up with."""
+    """The problem that a route raised."""
     assert isinstance(error, RefusedError)
     return error.response
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Errors that the framework raises by itself."""
+    """Errors raised by the framework itself."""
     assert isinstance(error, HTTPException)
     status = error.status_code
     headers = dict(error.headers or {})
@@ -165,7 +165,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 def overloaded(error: OverloadedError) -> Response:
-    """503 for what there is no time for at the moment."""
+    """503 for an overloaded service."""
     return problem(
         503, f"too busy: {error}", fix="send it again as Retry-After says, or fewer at once",
         headers={"Retry-After": "1"},
@@ -173,7 +173,7 @@ def overloaded(error: OverloadedError) -> Response:
 
 
 async def on_our_error(_: Request, error: Exception) -> Response:
-    """Errors that this package raises on purpose."""
+    """Errors of this package."""
     assert isinstance(error, TwoTowerError)
     if isinstance(error, OverloadedError):
         return overloaded(error)
@@ -192,7 +192,7 @@ async def on_our_error(_: Request, error: Exception) -> Response:
 
 
 def _shown(value: object) -> str | None:
-    """A short form of what came in, without walking through all of it."""
+    """A short form of the input, without traversing all of it."""
     if value is None:
         return None
     if isinstance(value, dict | list):

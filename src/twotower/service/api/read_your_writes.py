@@ -1,4 +1,4 @@
-"""Read-your-writes middleware: an answer holds every write acknowledged before its request."""
+"""Read-your-writes middleware: an answer reflects every write acknowledged before its request."""
 
 import asyncio
 import logging
@@ -17,16 +17,16 @@ from twotower.service.state import StateUnavailableError
 logger = logging.getLogger(__name__)
 
 _SYNCED = ("/v1/", "/metrics")
-"""Paths whose answers show what was written; health and readiness wait for no database."""
+"""Paths whose responses reflect writes; health and readiness never wait for the database."""
 
 
 class ReadYourWrites:
-    """Syncs a process with its database before a request, where that was written to.
+    """Syncs a process with its database before a request, if the database has changed.
 
-    Only where there are several processes. What other processes, services and machines
-    acknowledged is in the answer to every request that comes later; a look at the database serves
-    all requests that came before it. A database that does not answer within `SYNC_S` is waited for
-    no longer: answers come from memory, and `Service.state` is ``stale``.
+    Only used with several processes. Whatever other processes, services and machines acknowledged
+    is reflected in every later request; one database check serves all requests that came before
+    it. If the database takes longer than `SYNC_S`, answers come from memory, and `Service.state` is
+    ``stale``.
     """
 
     def __init__(self, app: ASGIApp, context: Context) -> None:
@@ -74,7 +74,7 @@ class ReadYourWrites:
             await sync(service)
 
     async def _wait_for_server(self, service: Service, arrived: float) -> None:
-        """Wait for a look that began after the request came. Requests that wait share one."""
+        """Wait for a database check begun after the request came; waiting requests share it."""
         while True:
             if self._look is None or self._look.task.done():
                 self._look = _Look(partial(self._sync_with_server, service))
@@ -102,7 +102,7 @@ class ReadYourWrites:
 
 
 class _Look:
-    """A task, and when it began to run."""
+    """A database check: its task, and when it began to run."""
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self.began: float | None = None
@@ -114,12 +114,12 @@ class _Look:
 
 
 async def sync(service: Service) -> None:
-    """Take over what was written, and log when the database goes and comes.
+    """Apply new writes, and log when the database becomes unavailable or available again.
 
-    Not in one of the workers that batches may hold: every request may be waiting for this. A file
-    is read on the event loop: in a thread it takes several times as long, since the two hand the
-    interpreter to each other with every call of the database. A locked file would hold up all
-    requests: where the last sync was in vain, the next is in a thread.
+    Not run in a worker thread that batches may occupy, since every request may be waiting for it. A
+    SQLite file is read on the event loop: in a thread it would take several times as long, as the
+    two pass the GIL back and forth at every database call. But a locked file would block all
+    requests, so after a failed sync the next one runs in a thread.
     """
     before = service.state_answers
     try:

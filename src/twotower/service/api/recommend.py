@@ -71,12 +71,12 @@ _TIME: Final = Query(
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
 
-# Routes are tried in this order: what is asked for most comes first.
+# Routes are matched in this order: the most used come first.
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
 async def recommend(wanted: RecommendRequest, request: Request) -> Response:
-    """Items for a user, for a history of browsed items, for words, or all of these together."""
+    """Recommend items for a user, a history of browsed items, a text, or any combination."""
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
@@ -105,7 +105,7 @@ async def recommend_for_user(
     context: Annotated[list[str] | None, _CONTEXT] = None,
     time: Annotated[AddressedTime | None, _TIME] = None,
 ) -> Response:
-    """Items for a user with a history, in the bundle or since; popular items for any other."""
+    """Recommend items for a user with known events; popular items for any other user."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
     stated = service.accepted(Pipeline.parsed_context, context) if context else None
@@ -128,7 +128,7 @@ async def recommend_for_user(
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
 async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
-    """Items for many users at once. With ``strict``, an unknown user refuses all."""
+    """Recommend items for many users at once. With ``strict``, one unknown user fails the batch."""
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("requests", len(wanted.requests), shared.settings.max_batch)
@@ -145,7 +145,7 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
 async def similar_items(
     item_id: Annotated[Id, Path(examples=["G0885"])], request: Request, k: K = 10
 ) -> Response:
-    """Items whose vectors are nearest to that of an item."""
+    """Items most similar to an item, by their vectors."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
     snapshot = service.current
@@ -163,7 +163,7 @@ async def search(
     request: Request,
     k: K = 10,
 ) -> Response:
-    """Items by their titles: the words, and what they mean where the bundle can tell."""
+    """Search items by words of their titles and, with a text encoder in the bundle, by meaning."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
     snapshot = service.current
@@ -174,7 +174,7 @@ async def search(
 def _options(
     settings: ServeSettings, k: int, rerank: bool | None, **chosen: Any
 ) -> RecommendOptions:
-    """What a request chose, and the service's settings for what it leaves open."""
+    """Options of a request, with the service's settings as defaults."""
     return RecommendOptions(
         k,
         rerank=settings.rerank if rerank is None else rerank,
@@ -213,7 +213,7 @@ def _checked(service: Service, query: AnyQuery) -> AnyQuery:
 
 
 class _Answers(NamedTuple):
-    """Answers one HTTP request: all of it from the same snapshot, which names the model."""
+    """Answers one HTTP request, all of it from the same snapshot."""
 
     shared: Context
     service: Service
@@ -222,8 +222,8 @@ class _Answers(NamedTuple):
     skipped: tuple[Stage, ...] = ()
 
     def in_time(self, request: Request) -> "_Answers":
-        """Answers to a request for one user: batches take care of it, and where it has waited too
-        long for its turn it does without the second stage.
+        """Answers to a request for one user: batches give way to it, and the second stage is
+        skipped if it waited too long for its turn.
         """
         self.shared.turns.last_single = came = request.scope["state"]["came"]
         answering = (self.assigned.snapshot, self.assigned.other)
@@ -237,7 +237,7 @@ class _Answers(NamedTuple):
         return self._replace(options=replace(self.options, rerank=False), skipped=("rerank",))
 
     def check_work(self, queries: Sequence[PipelineRequest]) -> None:
-        """Refuse what would take too long, or too much memory."""
+        """Refuse requests that would take too much time or memory."""
         most, k = self.shared.settings.max_work, self.options.k
         if Pipeline.most_work(len(queries), k) <= most:
             return
@@ -253,10 +253,10 @@ class _Answers(NamedTuple):
             )
 
     def single(self, wanted: UserQuery, query: PipelineRequest) -> Response:
-        """The response to one request, ``query`` as the bundle in service reads it.
+        """The response to one request; ``query`` is its form for the bundle in service.
 
-        Caps count over a whole answer: a request with any is answered from that bundle alone. So
-        is one that the other bundle cannot answer, such as for a filter by a column that it lacks.
+        Caps apply to a whole answer, so requests with caps are never interleaved. Nor are requests
+        that the other bundle cannot answer, such as with a filter on a column that it lacks.
         """
         snapshot, other = self.assigned.snapshot, self.assigned.other
         beside: Answer | None = None
@@ -286,7 +286,7 @@ class _Answers(NamedTuple):
         return response
 
     def _alone(self, wanted: UserQuery) -> Response:
-        """The response of the bundle in service, which no comparison counts."""
+        """The response of the bundle in service, not counted in any comparison."""
         current = self.service.current
         query = _request(current, wanted)
         return self._replace(assigned=Assigned(current)).single(wanted, query)
@@ -294,7 +294,7 @@ class _Answers(NamedTuple):
     def _unseen(
         self, shadow: Shadow, other: Snapshot, wanted: UserQuery, shown: Listed
     ) -> BackgroundTask:
-        """Has another bundle answer a request too, when its response was sent."""
+        """Have the shadow bundle answer a request too, once the response is sent."""
         options = replace(self.options, strict=False)
 
         def listed() -> Listed:
@@ -307,10 +307,10 @@ class _Answers(NamedTuple):
         return BackgroundTask(Unseen(self.shared, shadow, shown, version, listed).after)
 
     def batch(self, queries: Sequence[PipelineRequest], deadline: float) -> Response:
-        """The response to many, block by block; `TimeoutError` where that takes too long.
+        """The response to a batch, block by block; `TimeoutError` if that takes too long.
 
-        Each block is written when it is ready: as objects they take several times the memory.
-        Between blocks single requests go first.
+        Each block is serialised at once: as objects, answers take several times the memory. Between
+        blocks, single requests go first.
         """
         most = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
         turns, quick = self.shared.turns, min(most, _FIRST_BLOCK)
@@ -344,7 +344,7 @@ class _Answers(NamedTuple):
         return answers
 
     def _described(self, query: PipelineRequest, answer: Answer, teams: str = "") -> dict[str, Any]:
-        """An answer as it is sent, with an id. It is counted."""
+        """An answer in response form, with an id; counts it as shown."""
         snapshot, arm, unit, _ = self.assigned
         users, late = snapshot.pipeline.contents.users, snapshot.pipeline.items.late
         is_known = query.user_id is not None and query.user_id in users

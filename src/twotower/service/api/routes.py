@@ -14,17 +14,17 @@ from twotower.service.api.problems import RefusedError, key_is_made, key_needed
 from twotower.service.api.rules import USUAL_RATINGS, rating_scale
 from twotower.service.service import Service
 
-# Not dependencies: the framework takes longer to resolve one than a stage takes for a request.
+# Not FastAPI dependencies: resolving one takes longer than a stage of a request.
 
 
 def context(request: Request) -> Context:
-    """What the app's routes share."""
+    """State shared by the app's routes."""
     found: Context = request.app.state.context
     return found
 
 
 def served(request: Request) -> tuple[Context, Service]:
-    """What the app's routes share, and what answers; 503 until it is loaded."""
+    """State shared by the app's routes, and the service; 503 until it is loaded."""
     shared = context(request)
     if shared.service is None:
         raise RefusedError(503, "the service is starting", fix="wait until /ready says so")
@@ -32,9 +32,9 @@ def served(request: Request) -> tuple[Context, Service]:
 
 
 class _Needs(HTTPBearer):
-    """A dependency that lets only keys of at least this scope through.
+    """A dependency that requires a key of at least this scope.
 
-    The envelope has found the key already; that it is a scheme of security puts it into the
+    The envelope has already looked up the key; as a security scheme, this also appears in the
     OpenAPI document.
     """
 
@@ -55,30 +55,30 @@ class _Needs(HTTPBearer):
 
 
 def needs(scope: Scope) -> Any:
-    """A dependency that lets only keys of at least this scope through."""
+    """A dependency that requires a key of at least this scope."""
     return Security(_Needs(scope))
 
 
 def fast(content: Any, status: int = 200) -> Response:
-    """An answer as JSON; dataclasses are written as they are, NaN as null."""
+    """A JSON response; dataclasses are serialised directly, NaN as null."""
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 def unknown_item(item_id: str) -> RefusedError:
-    """404 for an item that the address names."""
+    """404 for an unknown item in the URL."""
     fix = "search for it: /v1/search?q=title"
     return RefusedError(404, f"unknown item {item_id!r}", fix=fix)
 
 
 def within(name: str, value: int, most: int) -> None:
-    """422 where more is asked for than the service is set to give."""
+    """422 if a value exceeds the service's limit."""
     if value > most:
         what = f"{name} must be at most {most}, got {value}"
         raise RefusedError(422, what, value=value, fix=f"send at most {most}")
 
 
 def check_rating(service: Service, name: str, rating: float | None) -> None:
-    """422 where `prepare` would reject a rating."""
+    """422 if `prepare` would reject a rating."""
     if rating is None:
         return
     scale = service.pipeline.contents.info.rating_scale

@@ -1,4 +1,4 @@
-"""Validation of written ids, times and ratings: what `prepare` accepts, so that no row is lost."""
+"""Validation of written ids, times and ratings by the rules of `prepare`, so no row is lost."""
 
 import time
 from datetime import datetime
@@ -12,12 +12,12 @@ from twotower.inference.requests import checked_time, time_of_text
 from twotower.service.state.records import Id
 
 USUAL_RATINGS: Final = (0.0, 5.0)
-"""Ratings that are taken whatever the training log holds."""
+"""Ratings accepted whatever the training log holds."""
 USUAL_KINDS: Final = ("view", "cart", "buy", "rating")
-"""Kinds of events where the training log declares none."""
+"""Event kinds if the training log declares none."""
 _ROUTES: Final = ("/similar", "/availability")
 _CLOCKS_MS: Final = 60_000
-"""By how much the clocks of sender and service may differ."""
+"""Tolerated clock difference between sender and service."""
 
 
 def _kept_id(value: str) -> str:
@@ -32,7 +32,7 @@ def _kept_id(value: str) -> str:
 
 
 def check_reachable(item_id: str) -> str:
-    """The id; `ValueError` where no address would lead to the item."""
+    """The id; `ValueError` if no URL could address the item."""
     for ending in _ROUTES:
         if item_id.endswith(ending):
             raise ValueError(f"an id must not end in {ending!r}, which means another request")
@@ -56,19 +56,19 @@ def _number(value: object) -> object:
 
 
 WrittenId: TypeAlias = Annotated[Id, AfterValidator(_kept_id)]
-"""An id of a user or an item that `prepare` keeps as it is."""
+"""A user or item id that `prepare` keeps unchanged."""
 NewItemId: TypeAlias = Annotated[WrittenId, AfterValidator(check_reachable)]
-"""The same of an item that every request can name."""
+"""The same for an item, which every request must be able to name."""
 RequestTime: TypeAlias = Annotated[int | datetime, BeforeValidator(checked_time)]
 """Milliseconds since 1970-01-01 UTC, or ISO 8601 with an offset: ``2025-01-31T18:30:00+01:00``."""
 AddressedTime: TypeAlias = Annotated[int | datetime, BeforeValidator(time_of_text)]
-"""The same in an address, where a number is a text."""
+"""The same in a URL, where numbers are text."""
 Time: TypeAlias = Annotated[int, AfterValidator(_kept_time)]
 """Milliseconds since 1970-01-01 UTC, neither too early for `prepare` nor in the future."""
 NUMBER: Final = BeforeValidator(_number)
-"""Neither a boolean nor a text."""
+"""Rejects booleans and text."""
 
 
 def rating_scale(log: tuple[float, float]) -> tuple[float, float]:
-    """Lowest and highest rating where none was declared: the usual, and those of the log."""
+    """Lowest and highest rating if none was declared: the usual range, widened by the log's."""
     return min(USUAL_RATINGS[0], log[0]), max(USUAL_RATINGS[1], log[1])

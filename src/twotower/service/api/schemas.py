@@ -20,7 +20,7 @@ from twotower.service.state.live import Mode
 from twotower.service.state.records import Description, Event, Id
 
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-"""What is wanted, in words."""
+"""A description of what the user wants."""
 MOST: int = 100_000
 """Upper bound of any list in a request, whatever the settings are."""
 
@@ -40,33 +40,34 @@ class _Options(Body):
     k: int = Field(10, ge=1, le=MOST, strict=True)
     """Items to return."""
     exclude_seen: bool | None = Field(None, strict=True)
-    """Leave out items of the history, stored or given; by default unless users come back to items
-    in the log that the model was trained on."""
+    """Leave out items of the history, stored or given; by default yes, unless users return to
+    items in the training log."""
     filters: Filters = Field(default_factory=lambda: ANY)  # a default would be copied deeply
     rerank: bool | None = Field(None, strict=True)
-    """Whether candidates are re-ranked; by default as the service is set."""
+    """Whether candidates are re-ranked; defaults to the service's setting."""
     reasons: bool = Field(True, strict=True)
     """Whether each item comes with its reason."""
     strict: bool = Field(False, strict=True)
-    """Refuse unknown items and users; else items are passed over, and users get popular items."""
+    """Refuse unknown items and users; otherwise unknown items are ignored and users get popular
+    items."""
 
 
 class UserQuery(Body):
-    """The user to recommend for, by one of the first three at least, and the context."""
+    """The user to recommend for, by at least one of the first three fields, and the context."""
 
     user_id: Id | None = None
-    """A user. An unknown one gets popular items where there is no history and no words."""
+    """A user id. An unknown user without history and text gets popular items."""
     history: list[Id] = Field(default=[], max_length=MOST)
     """Items just browsed, oldest first."""
     text: Words | None = None
-    """What is wanted, in words."""
+    """A description of what the user wants."""
     attributes: dict[str, Any] | None = None
-    """Declared columns of the user, in place of those that are known."""
+    """Declared columns of the user, instead of the stored ones."""
     context: dict[str, Any] | None = None
-    """Declared columns of the log for this request, such as its device. What derives from the time
-    is filled in; null says that it is not known."""
+    """Declared columns of the log for this request, such as its device. Columns derived from the
+    time are filled in; null means unknown."""
     time: RequestTime | None = None
-    """When they are for, by default now: milliseconds since 1970-01-01 UTC, or a text with an
+    """Time of the request, by default now: milliseconds since 1970-01-01 UTC, or a text with an
     offset, such as ``2025-01-31T18:30:00+01:00``."""
 
 
@@ -80,7 +81,7 @@ class RecommendRequest(_Options, UserQuery):
 
 
 class BatchRequest(_Options):
-    """Requests for many users, answered alike."""
+    """Requests for many users, with the same options."""
 
     model_config = _example(requests=[{"user_id": "U0047"}, {"history": ["G0885"]}], k=10)
 
@@ -94,14 +95,14 @@ class UserAnswer(BaseModel):
     """Recommended items, best first."""
 
     recommendation_id: str
-    """Names this answer, for the events that follow it."""
+    """Id of this answer, to send with the events that follow it."""
     user: Literal["known", "new"]
-    """Whether the bundle knows the user: ``new`` is a cold start."""
+    """Whether the bundle knows the user: ``new`` is a cold-start user."""
     source: Literal["model", "popular"]
-    """``popular`` where nothing is known of the user that the model could read: the items with
-    the most events in the training log, whose number is their score."""
+    """``popular`` if the model has no input for the user: the items with the most events in the
+    training log, with that number as the score."""
     unknown_items: list[str]
-    """Items of the request's history that are not known: it was answered without them."""
+    """Unknown items of the request's history, which were ignored."""
     items: list[Recommendation]
 
 
@@ -109,16 +110,16 @@ class RecommendAnswer(UserAnswer):
     """Recommended items, best first, and the model."""
 
     model_version: str
-    """Of the bundle that answered."""
+    """Version of the bundle that answered."""
     skipped: list[Stage] = []
-    """Stages that were asked for and left out, since the request had waited too long."""
+    """Requested stages that were skipped because the request had waited too long."""
     teams: str = ""
-    """Where two bundles are interleaved, for each place the one that its item came from: ``a``,
-    the bundle in service, ``b``, the other one, or ``-``."""
+    """If two bundles are interleaved, the source of the item at each position: ``a``, the bundle
+    in service, ``b``, the other one, or ``-`` for neither."""
 
 
 class BatchAnswer(BaseModel):
-    """One answer per request, in their order."""
+    """One answer per request, in order."""
 
     model_version: str
     answers: list[UserAnswer]
@@ -132,7 +133,7 @@ class ItemsAnswer(BaseModel):
 
 
 class _Described(Description):
-    """A description that `prepare` reads as it is."""
+    """A description that `prepare` keeps unchanged."""
 
     price: Annotated[float | None, NUMBER] = Field(None, ge=0, le=1e9)
     """In the catalogue's currency."""
@@ -140,8 +141,8 @@ class _Described(Description):
     """On the scale of the training log."""
     rating_count: Annotated[int | None, NUMBER] = Field(None, ge=0, le=2**53)
     released: Annotated[float | None, NUMBER] = None
-    """When it came out, in the catalogue's unit (see docs/data.md); left out, it counts as newer
-    than all that the catalogue has."""
+    """Release time, in the catalogue's unit (see docs/data.md); if left out, the item counts as
+    newer than the whole catalogue."""
 
     @field_validator("title", "category")
     @classmethod
@@ -163,13 +164,13 @@ class NewItem(_Described):
 
 
 class ReplacedItem(_Described):
-    """An item as its owner describes it now; its id is in the address."""
+    """The new description of an item; its id is in the URL."""
 
     model_config = _open_example(title="Dragon Saga 4", price=29.99, category="Role-Playing")
 
 
 class ItemAnswer(BaseModel):
-    """An item as it is served now."""
+    """An item as currently served."""
 
     item_id: str
     title: str | None
@@ -177,21 +178,21 @@ class ItemAnswer(BaseModel):
     price: float | None
     available: bool
     source: Literal["bundle", "added"]
-    """Where its vector comes from: the training, or the item tower."""
+    """Source of its vector: trained in the bundle, or encoded by the item tower."""
     columns: dict[str, Any]
-    """Declared columns that can be filtered by."""
+    """Declared columns that can be filtered on."""
 
 
 class Written(BaseModel):
-    """That something was written. It is on disk."""
+    """Confirmation of a write, which is on disk."""
 
     item_id: str
     created: bool
-    """False where the very same was there already."""
+    """False if an identical one existed."""
 
 
 class UserAttributes(Body):
-    """What is known of a user: declared columns by name."""
+    """Attributes of a user: declared columns by name."""
 
     model_config = _example(attributes={"age": 34, "country": "DE"})
 
@@ -199,7 +200,7 @@ class UserAttributes(Body):
 
 
 class UserWritten(BaseModel):
-    """What is known of a user now. It is on disk."""
+    """The stored attributes of a user, which are on disk."""
 
     user_id: str
     attributes: dict[str, Any]
@@ -221,7 +222,7 @@ class ItemStock(Body):
 
 
 class Stock(Body):
-    """Which items can be had."""
+    """Availability of several items."""
 
     model_config = _example(
         items=[{"item_id": "G0885", "available": False}, {"item_id": "G0888", "available": True}]
@@ -239,12 +240,12 @@ class Stock(Body):
 
 
 class StockOutcome(BaseModel):
-    """The availability of an item from now on."""
+    """The new availability of an item."""
 
     item_id: str
     available: bool
     item_known: bool
-    """False where the item is not served: it counts when such an item is added."""
+    """False if the item is not served: the setting applies once such an item is added."""
 
 
 class StockAnswer(BaseModel):
@@ -254,14 +255,14 @@ class StockAnswer(BaseModel):
 
 
 class NewEvent(Event):
-    """Something that a user did with an item, as `prepare` takes it."""
+    """An interaction of a user with an item, valid for `prepare`."""
 
     user_id: WrittenId
     item_id: WrittenId
     rating: Annotated[float | None, NUMBER] = Field(None, ge=-1e6, le=1e6)
-    """What a ``rating`` event rates, on the scale of the training log."""
+    """Rating of a ``rating`` event, on the scale of the training log."""
     quantity: Annotated[float | None, NUMBER] = Field(None, ge=-1e9, le=1e9)
-    """How many; negative for a return."""
+    """Number of items; negative for a return."""
     occurred_at: Time = Field(ge=0, le=LARGEST_TIME, strict=True)
     """Milliseconds since 1970-01-01 UTC, from March 1973 to now."""
 
@@ -275,7 +276,7 @@ class NewEvent(Event):
 
 
 class Events(Body):
-    """Things that users did."""
+    """User events."""
 
     model_config = _example(
         events=[
@@ -290,105 +291,105 @@ class Events(Body):
 
 
 class EventOutcome(BaseModel):
-    """What became of an event."""
+    """Outcome of recording an event."""
 
     event_id: str
     recorded: bool
-    """False where it was recorded before: it counts once."""
+    """False if it was recorded before: an event counts once."""
     item_known: bool
-    """False where the item is not served: the event is kept for the next training alone."""
+    """False if the item is not served: the event is only kept for the next training."""
 
 
 class EventsAnswer(BaseModel):
-    """What became of each event. All are on disk."""
+    """Outcome for each event. All are on disk."""
 
     events: list[EventOutcome]
 
 
 class SplitRequest(Body):
-    """Which other bundle answers, and for how many."""
+    """The other bundle of an A/B test, and its share of the users."""
 
     model_config = _example(bundle="bundle-2025-02", share=0.5)
 
     bundle: str | None = None
     """Name of a folder beside the configured one; None ends the split."""
     share: float = Field(0.5, gt=0, lt=1, strict=True)
-    """Of the users, anew every day, that it answers."""
+    """Share of the users that it answers, drawn anew every day."""
 
 
 class InterleaveRequest(Body):
-    """Which other bundle answers together with the one in service, and for how many."""
+    """The bundle to interleave with the one in service, and the share of the users."""
 
     model_config = _example(bundle="bundle-2025-02")
 
     bundle: str | None = None
     """Name of a folder beside the configured one; None ends it."""
     share: float = Field(1.0, gt=0, le=1, strict=True)
-    """Of the users, anew every day, whose answers have items of both."""
+    """Share of the users whose answers have items of both, drawn anew every day."""
 
 
 class ShadowRequest(Body):
-    """Which other bundle answers unseen, and for how many."""
+    """The shadow bundle, and its share of the users."""
 
     model_config = _example(bundle="bundle-2025-02")
 
     bundle: str | None = None
     """Name of a folder beside the configured one; None ends it."""
     share: float = Field(1.0, gt=0, le=1, strict=True)
-    """Of the users, anew every day, whom it answers too."""
+    """Share of the users whose requests it also answers, drawn anew every day."""
 
 
 class SplitAnswer(BaseModel):
-    """The split, the interleaving or the shadow from now on."""
+    """The comparison (split, interleaving or shadow) from now on."""
 
     bundle: str | None
     share: float
     revision: int
-    """Counts all of them."""
+    """Number of the comparison."""
     ended: Mode | None
-    """What ended with this call: there is one comparison at a time."""
+    """The comparison that this call ended, if any: there is one at a time."""
 
 
 class LiveReport(BaseModel):
-    """What was shown, and what came of it."""
+    """Shown recommendations and their outcomes."""
 
     since: int
     """Milliseconds since 1970-01-01 UTC."""
     models: list[dict[str, Any]]
-    """For each model version and arm: ``answers``, ``events`` that name one, their rates, and
+    """For each model version and arm: ``answers``, ``events`` attributed to one, their rates, and
     the shares of new users and items."""
     positions: list[dict[str, Any]]
-    """Events by kind and place in the answer."""
+    """Events by kind and position in the answer."""
     split: dict[str, Any] | None
     """Units, successes and rate of both arms, and the difference with its confidence sequence."""
     interleaving: dict[str, Any] | None
     """Units that each bundle won, and the preference with its confidence sequence."""
     shadow: dict[str, Any] | None
-    """Requests that a shadow was to answer too, and how its lists differ from those shown."""
+    """Requests sent to the shadow, and how its lists differ from those shown."""
     psi: float
-    """Drift of the items of events, of the process that answered, see `PopularityDrift`."""
+    """Popularity drift of the events recorded by this process: see `PopularityDrift`."""
 
 
 class ForgottenAnswer(BaseModel):
-    """That a user was forgotten."""
+    """Confirmation that a user was forgotten."""
 
     rows_deleted: int
-    """Events and attributes that the database held."""
+    """Number of deleted events and attributes in the database."""
     unconfirmed: int
-    """Processes that have not confirmed it yet: 0 where no answer uses any of it any more. The
-    others obey as soon as they reach the database."""
+    """Processes that have not confirmed yet; at 0, no answer uses the user's data any more. The
+    others follow as soon as they reach the database."""
 
 
 class BundledHistory(BaseModel):
-    """What the bundle in service holds of a user."""
+    """Data about a user in the bundle in service."""
 
     model_version: str
     history: list[dict[str, Any]]
-    """Item, rating and time of each interaction, oldest first; null where the log had none."""
+    """Item, rating and time of each interaction, oldest first; null if the log has none."""
 
 
 class PersonalData(BaseModel):
-    """All that is kept of a user: the rows of each table, and the bundle's history."""
+    """All data stored about a user: the rows of each table, and the bundle's history."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -398,7 +399,7 @@ class PersonalData(BaseModel):
 
 
 class ReloadRequest(Body):
-    """Which bundle to serve."""
+    """The bundle to serve."""
 
     model_config = _example(bundle="bundle-2025-01")
 
@@ -410,7 +411,7 @@ class HourOfEvents(BaseModel):
     """Events of one kind in one hour."""
 
     hour: str
-    """Its beginning, UTC."""
+    """Start of the hour, UTC."""
     kind: str
     events: int
 
@@ -419,23 +420,23 @@ class ReloadNote(BaseModel):
     """A reload of the bundle."""
 
     at: str
-    """When, UTC."""
+    """Time, UTC."""
     outcome: Literal["swapped", "followed", "refused"]
-    """``followed`` where another process reloaded and this one took it over."""
+    """``followed`` if another process reloaded and this one followed."""
     model_version: str
-    """What was in service afterwards."""
+    """Version in service afterwards."""
 
 
 class Activity(BaseModel):
-    """What happened lately."""
+    """Recent events and reloads."""
 
     events: list[HourOfEvents]
     reloads: list[ReloadNote]
-    """Of the process that answers, newest first."""
+    """Reloads of the answering process, newest first."""
 
 
 class ModelAnswer(BaseModel):
-    """What is served."""
+    """The model in service."""
 
     model_version: str
     model: str
@@ -443,10 +444,10 @@ class ModelAnswer(BaseModel):
     created: str
     embedding_dim: int
     metrics: dict[str, float]
-    """What was measured before the bundle was made."""
+    """Metrics measured before the bundle was made."""
     users: int
     items: int
-    """Items listed, added ones included."""
+    """Number of listed items, including added ones."""
     items_added: int
     items_outside_index: int
     index: dict[str, Any]
@@ -454,11 +455,11 @@ class ModelAnswer(BaseModel):
     """Whether requests are re-ranked by default."""
     takes_new_items: bool
     context: dict[str, str]
-    """Columns of the context that the model reads, and their kinds."""
+    """Context columns that the model reads, with their kinds."""
 
 
 class Health(BaseModel):
-    """That the process answers."""
+    """Liveness of the process."""
 
     status: Literal["ok"] = "ok"
 
@@ -468,7 +469,7 @@ class Ready(BaseModel):
 
     status: Literal["ready", "starting"]
     state: Literal["up", "stale", "down"]
-    """How the database is. While it is ``down``, or refused the last write, writes are refused,
-    reads are not. While it is ``stale`` it keeps a read waiting: answers may lack the newest writes
-    of other processes."""
+    """Health of the database. While it is ``down`` (unreachable, or it refused the last write),
+    writes are refused, reads are not. While it is ``stale``, a read is overdue: answers may lack
+    the newest writes of other processes."""
     model_version: str | None

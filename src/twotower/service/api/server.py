@@ -34,22 +34,22 @@ from twotower.service.trim_memory import trim_memory
 logger = logging.getLogger(__name__)
 
 _SWITCH_S: Final = 0.0002
-"""Python lets a thread run for 25 times as long before another may go on. A request lets go of it
-several times, for the tower, the search and the socket, and would wait so long each time while
-another thread loads a bundle or stores an item."""
+"""Thread switch interval; Python's default is 25 times as long. A request releases the GIL several
+times, for the tower, the search and the socket, and would wait that long each time while another
+thread loads a bundle or stores an item."""
 
 
 def serve(settings: ServeSettings) -> None:
     """Load the bundle, listen, and answer until SIGTERM or SIGINT.
 
-    Then no connection is accepted any more, and requests in progress get
-    `ServeSettings.drain_s` to end. With `ServeSettings.processes` there are as many workers that
-    do so, and this process supervises them.
+    After the signal, no connections are accepted, and requests in progress get
+    `ServeSettings.drain_s` to finish. With several `ServeSettings.processes`, workers do this and
+    this process supervises them.
 
     Raises
     ------
     TwoTowerError
-        Where the bundle, the database or the keys cannot be used: before anything listens.
+        If the bundle, the database or the keys are invalid, before listening.
     """
     if settings.processes > 1:
         with metrics_folder() as folder:
@@ -62,9 +62,9 @@ def serve(settings: ServeSettings) -> None:
 
 
 def _worker_app(settings: ServeSettings, folder: Path) -> FastAPI:
-    """The app of one worker, loaded; where that cannot be, its supervisor is told and it ends.
+    """The loaded app of one worker; on failure, the worker tells its supervisor and exits.
 
-    ``settings`` are its share of the service's, ``folder`` is that of all workers' metrics.
+    ``settings`` are the worker's share of the service's, ``folder`` holds all workers' metrics.
     """
     configure_logging(WithFields(process=os.getpid()))
     end_with_supervisor()
@@ -76,7 +76,7 @@ def _worker_app(settings: ServeSettings, folder: Path) -> FastAPI:
 
 
 def server_config(app: Callable[[], FastAPI], settings: ServeSettings) -> uvicorn.Config:
-    """How uvicorn runs an app, which ``app`` makes."""
+    """Configuration of uvicorn for the app that ``app`` creates."""
     return uvicorn.Config(
         app,
         factory=True,

@@ -1,4 +1,4 @@
-"""Shadow requests: answered by another bundle too, after their responses."""
+"""Shadow requests: answered by another bundle too, after the response is sent."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from twotower.service.shadow import Listed, Shadow
 
 
 class Unseen(NamedTuple):
-    """A request that was answered, and is to be answered by another bundle as well."""
+    """An answered request that another bundle is to answer as well."""
 
     shared: Context
     shadow: Shadow
     shown: Listed
     """What the bundle in service answered."""
     version: str
-    """Of the other bundle."""
+    """Version of the other bundle."""
     answer: Callable[[], Listed]
     """Has that one answer."""
 
@@ -34,7 +34,7 @@ class Unseen(NamedTuple):
             self.shared.metrics.shadow_requests.labels(self.version, "dropped").inc()
 
     def _compare(self) -> None:
-        """In the shadow's thread. Whatever happens stays here."""
+        """Runs in the shadow's thread; errors do not leave it."""
         try:
             unseen = self.answer()
             alike = self.shadow.compare(self.shown, unseen)

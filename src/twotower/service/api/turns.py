@@ -1,4 +1,4 @@
-"""Admission control: requests take turns, and wait in a queue of bounded length and age."""
+"""Admission control (back-pressure): requests queue for a turn, with bounded length and wait."""
 
 import asyncio
 import math
@@ -12,31 +12,31 @@ from typing import Final
 from twotower.errors import TwoTowerError
 
 _PATIENCE: Final = 4
-"""Batches wait for single requests up to so many times as long as the last block took."""
+"""Batches wait for single requests for up to this multiple of the last block's duration."""
 _QUIET_S: Final = 1.0
-"""For so long after a single request, batches take care of others that may come."""
+"""Seconds after a single request during which batches give way to further ones."""
 _LOOK_S: Final = 0.001
 
 
 class OverloadedError(TwoTowerError):
-    """A request is refused because too many wait, or because it has waited too long."""
+    """A request is refused because too many are waiting, or it has waited too long."""
 
 
 class Turns:
-    """Lets one request after another begin its work on the event loop.
+    """Lets requests start their work on the event loop one after another.
 
     A request for one user is computed on the event loop in one go. Between two of them the loop
-    looks for what came in, so that a health probe waits for one request and not for all those
-    that came before it. Of one event loop; `are_wanted` may be read from any thread.
+    polls for input, so a health probe waits for one request and not for all earlier ones. Bound to
+    one event loop; `are_wanted` may be read from any thread.
 
     Attributes
     ----------
     most, longest_s
-        Requests that may wait, and seconds that one may.
+        Limits of the number of waiting requests, and of the seconds that one may wait.
     are_wanted
-        Whether a request waits, or has just begun.
+        Whether a request is waiting or has just begun.
     last_single
-        When the newest request for one user came, of the monotonic clock.
+        Arrival of the newest request for one user, on the monotonic clock.
     """
 
     def __init__(self, most: int, longest_s: float) -> None:
@@ -48,9 +48,9 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self, came: float) -> None:
-        """Wait for a turn, from ``came`` on, of the monotonic clock.
+        """Wait for a turn; ``came`` is the request's arrival on the monotonic clock.
 
-        `OverloadedError` at once where as many wait as may; after the wait, where it was too long.
+        `OverloadedError` at once if the queue is full, or after the wait if it was too long.
         """
         loop = asyncio.get_running_loop()
         if not self.are_wanted:
@@ -65,14 +65,14 @@ class Turns:
         self.check_wait(came, loop.time())
 
     def check_wait(self, came: float, now: float) -> None:
-        """`OverloadedError` where ``came`` is too long ago; both of the monotonic clock."""
+        """`OverloadedError` if ``came`` is too long ago; both on the monotonic clock."""
         waited = now - came
         if waited > self.longest_s:
             raise OverloadedError(f"the request has waited for {waited:.1f} s")
 
     @property
     def are_rare(self) -> bool:
-        """Whether no single request came lately, so that batches need not take care."""
+        """Whether no single request came recently, so batches need not give way."""
         return time.monotonic() - self.last_single > _QUIET_S
 
     @property
@@ -84,9 +84,9 @@ class Turns:
     def block(self, deadline: float) -> Iterator[None]:
         """A block of a batch, after which single requests go first.
 
-        Where those come, there is one block at a time: threads of several batches would take the
-        interpreter from single requests several times as often. `TimeoutError` at the deadline, of
-        the monotonic clock, if the block has not begun by then.
+        While single requests come, only one block runs at a time: threads of several batches would
+        take the GIL from them several times as often. `TimeoutError` if the block has not begun by
+        the deadline, on the monotonic clock.
         """
         patience = deadline - time.monotonic()
         if patience <= 0 or not self._one_block.acquire(timeout=patience):
@@ -114,7 +114,7 @@ class Turns:
     def _give_next(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():  # its request was not given up meanwhile
+            if not turn.done():  # its request was not cancelled meanwhile
                 turn.set_result(None)
                 # Called after the work that this turn begins, and after a look for what came in.
                 asyncio.get_running_loop().call_soon(self._give_next)

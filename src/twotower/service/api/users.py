@@ -1,4 +1,4 @@
-"""Users routes: record events and attributes, forget a user, give out all that is kept of one."""
+"""Users routes: record events and attributes, forget a user, export a user's data."""
 
 from typing import Annotated
 
@@ -39,7 +39,7 @@ WRITE, ADMIN = [needs(Scope.WRITE)], [needs(Scope.ADMIN)]
     dependencies=WRITE,
 )
 async def add_events(events: Events, request: Request) -> Response:
-    """Record what users did, all or nothing. An event id that came before is not counted again."""
+    """Record user events atomically. An event id that was recorded before is not counted again."""
     shared, service = served(request)
     within("events", len(events.events), shared.settings.max_batch)
     for place, event in enumerate(events.events):
@@ -73,7 +73,7 @@ async def add_events(events: Events, request: Request) -> Response:
 async def put_user(
     user_id: Annotated[WrittenId, Path(examples=["U0047"])], user: UserAttributes, request: Request
 ) -> Response:
-    """Say what is known of a user, such as age and country, in place of what was said before."""
+    """Set a user's attributes, such as age and country, replacing earlier ones."""
     shared, service = served(request)
     await shared.run(shared.writers, service.put_user, user_id, user.attributes)
     return fast({"user_id": user_id, "attributes": service.current.attributes_of(user_id)})
@@ -86,9 +86,9 @@ async def put_user(
     dependencies=ADMIN,
 )
 async def forget_user(user_id: UserId, request: Request) -> Response:
-    """Forget a user: events and attributes, and what the bundle and memory hold.
+    """Forget a user: stored events and attributes, and data in the bundle and in memory.
 
-    When this is answered with ``unconfirmed`` 0, no process over the database uses any of it.
+    Once this is answered with ``unconfirmed`` 0, no process on the database uses any of it.
     """
     shared, service = served(request)
     outcome, behind = await shared.run(shared.writers, service.forget, [user_id])
@@ -102,13 +102,13 @@ async def forget_user(user_id: UserId, request: Request) -> Response:
     dependencies=ADMIN,
 )
 async def export_user(user_id: UserId, request: Request) -> Response:
-    """All that is kept of a user."""
+    """Export all data stored about a user."""
     shared, service = served(request)
     return fast(await shared.run(shared.workers, service.export, user_id))
 
 
 def _check_kind(service: Service, name: str, event: NewEvent) -> None:
-    """422 at a kind of event that the bundle knows nothing of."""
+    """422 at an event kind that the bundle does not know."""
     rules = service.pipeline.contents.info.events
     if rules is None and event.kind in USUAL_KINDS:
         return

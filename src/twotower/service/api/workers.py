@@ -1,4 +1,4 @@
-"""Worker processes: uvicorn's supervisor, with a crash-loop limit and an end in bounded time."""
+"""Worker processes: uvicorn's supervisor with a crash-loop limit and a bounded shutdown."""
 
 import contextlib
 import logging
@@ -32,37 +32,36 @@ Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 """A family, and what `bind` takes for it."""
 
 _ENDING_S: Final = 10
-"""What workers get to end beyond the time for their requests."""
+"""Seconds that workers get to shut down, beyond the time for their requests."""
 _HUNG_S: Final = 60
-"""A worker whose interpreter does not answer a ping for so long is killed."""
+"""A worker that does not answer a ping for this many seconds is killed."""
 _LONG_LIFE_S: Final = 10
-"""A worker that answered for so long did not die of its start."""
+"""A worker that ran for this many seconds does not count as a failed start."""
 _LONGEST_PAUSE_S: Final = 30
 _MOST_FAILED_STARTS: Final = 5
-"""The crash-loop limit: so many in a row, while no worker answers."""
+"""Crash-loop limit: failed starts in a row while no worker answers."""
 _FAILURE: Final = "failure"
-"""Name, before the worker's pid, of the file in which a worker says why it cannot start."""
+"""Name prefix, before the pid, of the file in which a worker reports why it cannot start."""
 
 
 def run_workers(config: uvicorn.Config, settings: ServeSettings, folder: Path) -> None:
-    """Run ``config.workers`` workers until SIGTERM or SIGINT, then let all of them end.
+    """Run ``config.workers`` workers until SIGTERM or SIGINT, then shut all of them down.
 
-    A worker that ends is replaced. Where this process is killed, its workers end.
+    A worker that ends is replaced. If this process is killed, its workers end.
 
     Parameters
     ----------
     config
-        Its app is a factory that every worker calls; where it cannot make one it calls
-        `report_failure`.
+        Its app is a factory that every worker calls, and that calls `report_failure` on failure.
     folder
-        Of all workers' metrics.
+        Folder of all workers' metrics.
 
     Raises
     ------
     TwoTowerError
-        Where the database, the keys or the address cannot be used, or no worker can be started.
+        If the database, the keys or the address cannot be used, or no worker can be started.
     SystemExit
-        With 1 where a worker did not end in time and was killed.
+        With 1 if a worker did not end in time and was killed.
     """
     _check(settings)
     configure_logging()
@@ -79,9 +78,9 @@ def run_workers(config: uvicorn.Config, settings: ServeSettings, folder: Path) -
 class Supervisor(Multiprocess):
     """uvicorn's supervisor of worker processes.
 
-    uvicorn starts, pings and ends the workers, and restarts them one by one at SIGHUP. This adds
-    what it does not do: a log line when all of them listen, pauses between starts that fail, a
-    limit to them, and an end also where a worker hangs. Workers get ``ending_s`` seconds to end.
+    uvicorn starts, pings and ends the workers, and restarts them one by one at SIGHUP. This adds a
+    log line when all of them listen, back-off between failed starts, a limit on these, and a
+    shutdown even if a worker hangs. Workers get ``ending_s`` seconds to end.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class Supervisor(Multiprocess):
         logger.info("stopped")
 
     def keep_subprocess_alive(self) -> None:
-        """Look after every worker once."""
+        """Check every worker once."""
         for place, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -189,7 +188,7 @@ class Supervisor(Multiprocess):
             worker.process.kill()
 
     def _note_end(self, place: int, worker: Process) -> None:
-        """Plan the start of another worker in place of one that ended, or give up."""
+        """Schedule the replacement of a worker that ended, or give up."""
         assert worker.pid is not None
         now = time.monotonic()
         ready = self._ready.pop(worker.pid, None)
@@ -223,9 +222,9 @@ class Supervisor(Multiprocess):
 class Worker(Process):
     """uvicorn's worker process.
 
-    uvicorn makes its server when it is first asked for, by the thread that answers pings or by the
-    one that runs it. Where both ask at once there are two, and pings tell for ever that the one
-    that never runs has not started.
+    uvicorn creates its server on first access, from the thread that answers pings or the one that
+    runs it. If both access it at once, two are created, and pings forever report that the one that
+    never runs has not started.
     """
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
@@ -240,7 +239,7 @@ def report_failure(folder: Path, error: Exception) -> None:
 
 
 def end_with_supervisor() -> None:
-    """End this worker, its requests answered, where its supervisor is killed."""
+    """Shut this worker down gracefully if its supervisor is killed."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -253,9 +252,9 @@ def end_with_supervisor() -> None:
 
 
 def _check(settings: ServeSettings) -> None:
-    """Find what no worker could start with, before there is one.
+    """Check, before any worker starts, for errors that would fail all of them.
 
-    The bundle is left to the workers: to verify it takes as long as their start.
+    The bundle is left to the workers: verifying it takes as long as their start.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise InputError("several processes cannot share a port here", "use one, or run on Linux")
@@ -274,12 +273,12 @@ def _check(settings: ServeSettings) -> None:
 
 
 class SharedAddress(socket.socket):
-    """A bound socket that takes no connection and holds an address for the workers.
+    """A bound socket that reserves an address for the workers and accepts no connections.
 
-    In a worker, to which it is pickled, it is a socket of the worker's own, bound to the same
-    address: the kernel spreads connections over those that listen. One socket for all would let
-    the worker that is quickest to accept take most connections, and a worker that is killed would
-    leave some behind that wait for its successor.
+    Unpickled in a worker, it becomes the worker's own socket, bound to the same address: the kernel
+    spreads connections over the listening ones. With one shared socket, the worker quickest to
+    accept would take most connections, and a killed worker would leave some waiting for its
+    successor.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -287,7 +286,7 @@ class SharedAddress(socket.socket):
 
 
 def reserve(host: str, port: int) -> list[SharedAddress]:
-    """Hold an address for workers; `InputError` where others listen there."""
+    """Reserve an address for workers; `InputError` if others listen there."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses: dict[Address, None] = dict.fromkeys((info[0], info[4]) for info in found)
     with contextlib.ExitStack() as opened:

@@ -1,4 +1,4 @@
-"""State of a service: items, availability, events, and the bundle in service."""
+"""State database of a service: items, availability, events and the bundle in service."""
 
 from twotower.service.state.errors import (
     StateConflictError,

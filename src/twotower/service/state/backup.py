@@ -1,4 +1,4 @@
-"""Back-up and restoration of a SQLite state database, beside services that use it."""
+"""Online back-up and restore of a SQLite state database."""
 
 import json
 import os
@@ -20,15 +20,15 @@ from twotower.service.state.forgotten import Forgotten, Tombstone
 from twotower.service.state.store import StateStore
 
 _WAIT_S: Final = 30.0
-"""What a restoration waits for the writers of the database."""
+"""How long a restore waits for writers of the database."""
 
 
 def back_up(url: str, out: Path) -> dict[str, int]:
     """Write a copy of a SQLite state database, while services write to it.
 
-    It holds everything that was acknowledged before the call, by SQLite's online back-up, in one
-    file that only its owner may read; an older one there is replaced. The rows by table come back.
-    `InputError` for a database that is no SQLite file, or is not there.
+    Uses SQLite's online back-up. The copy holds everything acknowledged before the call, in one
+    file readable only by its owner; an existing file is replaced. Returns the row count per table.
+    `InputError` if the database is not a SQLite file or does not exist.
     """
     file = _sqlite_file(url)
     if not file.exists():
@@ -45,31 +45,31 @@ def back_up(url: str, out: Path) -> dict[str, int]:
 
 
 def restore(url: str, backup: Path, lists: Sequence[Path] = ()) -> dict[str, int]:
-    """Put a back-up in the place of a SQLite state database, while services use it or not.
+    """Replace a SQLite state database by a back-up, even while services use it.
 
-    Users who were forgotten after the back-up stay forgotten: the tombstones of the database that
-    is there, and those of ``lists``, are obeyed in the back-up first. Running services notice that
-    the database is another one and read it anew.
+    Users forgotten after the back-up stay forgotten: the tombstones of the current database and of
+    ``lists`` are applied to the back-up first. Running services notice the replacement and reread
+    the database.
 
     Parameters
     ----------
     backup
-        What `back_up` wrote, of this release or an earlier one.
+        A file from `back_up`, of this release or an earlier one.
     lists
-        Files of `write_tombstones`.
+        Files from `write_tombstones`.
 
     Returns
     -------
     dict
-        ``tombstones`` that the back-up lacked, and the ``rows`` that they deleted.
+        Number of ``tombstones`` that the back-up lacked, and of ``rows`` that they deleted.
 
     Raises
     ------
     InputError
-        Where the back-up is not there, or it is of another database than the one that is there,
-        whose tombstones could not be obeyed.
+        If the back-up does not exist, or is of a different database than the current one, whose
+        tombstones could not be applied.
     ArtefactError
-        Where the back-up is damaged, no state database, or of a newer release.
+        If the back-up is damaged, not a state database, or of a newer release.
     """
     file = _sqlite_file(url)
     if not backup.is_file():
@@ -100,9 +100,9 @@ def restore(url: str, backup: Path, lists: Sequence[Path] = ()) -> dict[str, int
 
 
 def obey(store: StateStore, forgotten: Forgotten) -> dict[str, int]:
-    """Forget in a database who was forgotten in another copy of it.
+    """Apply the tombstones of another copy of a database.
 
-    `InputError` where they are not copies of one database, so that ids have other hashes.
+    `InputError` if they are not copies of one database: their ids would have different hashes.
     """
     if forgotten.key != store.forget_key:
         if not forgotten:
@@ -118,7 +118,7 @@ def obey(store: StateStore, forgotten: Forgotten) -> dict[str, int]:
 
 
 def write_tombstones(store: StateStore, out: Path) -> int:
-    """Write all tombstones, and the key of their hashes, for `obey`. How many there are."""
+    """Write all tombstones, with the key of their hashes, for `obey`; returns their number."""
     found = store.forgotten()
     rows = [[tombstone.digest, tombstone.forgotten_at] for tombstone in found.tombstones()]
     with _private_file(out) as temporary:
@@ -127,7 +127,7 @@ def write_tombstones(store: StateStore, out: Path) -> int:
 
 
 def read_tombstones(file: Path) -> Forgotten:
-    """Read what `write_tombstones` wrote; `ArtefactError` where it is something else."""
+    """Read what `write_tombstones` wrote; `ArtefactError` if it is something else."""
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         found = Forgotten(bytes.fromhex(content["key"]))
@@ -153,7 +153,7 @@ def _sqlite_file(url: str) -> Path:
 
 @contextmanager
 def _private_file(out: Path) -> Iterator[Path]:
-    """A file that only its owner may read, published whole or not at all."""
+    """A file readable only by its owner, published atomically."""
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:

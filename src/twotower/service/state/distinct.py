@@ -1,4 +1,4 @@
-"""Distinct count of items in bounded memory, mergeable over processes."""
+"""Distinct item count in bounded memory (KMV sketch), mergeable across processes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEPT: Final = 4096
-"""Hashes that are kept: of fewer items the count is exact."""
+"""Number of hashes kept; with fewer items the count is exact."""
 _HASHES: Final = 2.0**64
 _STORED: Final = np.dtype("<u8")
 
@@ -18,8 +18,8 @@ _STORED: Final = np.dtype("<u8")
 class DistinctItems:
     """A sketch of a set of items: the smallest hashes of their ids.
 
-    The smallest hashes of two sets together are those of their union, so that sketches add up. Of
-    `KEPT` items and more the count is an estimate with a standard error of 1.6% (Bar-Yossef et
+    The smallest hashes of two sketches together are those of the union, so sketches can be added.
+    From `KEPT` items on, the count is an estimate with a standard error of 1.6% (Bar-Yossef et
     al., "Counting distinct elements in a data stream", RANDOM 2002; Beyer et al., "On synopses
     for distinct-value estimation under multiset operations", SIGMOD 2007).
 
@@ -42,11 +42,11 @@ class DistinctItems:
 
     @classmethod
     def of_bytes(cls, stored: bytes) -> Self:
-        """What `to_bytes` gave."""
+        """The inverse of `to_bytes`."""
         return cls(np.frombuffer(stored, dtype=_STORED).astype(np.uint64))
 
     def to_bytes(self) -> bytes:
-        """To be stored: 32 KB at most."""
+        """Bytes to store, at most 32 KB."""
         return self.hashes.astype(_STORED).tobytes()
 
     def __add__(self, other: Self) -> Self:
@@ -54,7 +54,7 @@ class DistinctItems:
 
     @property
     def count(self) -> int:
-        """Different items."""
+        """Number of distinct items, exact or estimated."""
         if len(self.hashes) < KEPT:
             return len(self.hashes)
         return round((KEPT - 1) / (float(self.hashes[-1]) / _HASHES))

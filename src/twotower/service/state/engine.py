@@ -1,4 +1,4 @@
-"""Database engines: SQLite with a write-ahead log, or PostgreSQL; and the deadline of a call."""
+"""Database engines (SQLite with a write-ahead log, or PostgreSQL) and deadlines of calls."""
 
 import os
 import sqlite3
@@ -15,21 +15,21 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from twotower.errors import InputError
 
 WRITING: Final = "twotower_writing"
-"""Execution option of a connection that is going to write."""
+"""Execution option that marks a connection as writing."""
 WAIT_S: Final = 5.0
-"""What one call of the database may take, where nothing else is set."""
+"""Default time limit of a database call."""
 _LOCK: Final = 7_236_812_104_455_317_001
-"""Advisory lock that PostgreSQL's writers of these tables take in turn."""
+"""Advisory lock that serialises writers on PostgreSQL."""
 _READ_MS: Final = 1000
-"""In a write-ahead log a reader waits for an exclusive lock alone, as of a restored back-up."""
+"""Read timeout: with a write-ahead log, readers wait only for exclusive locks, as in a restore."""
 
 
 def open_engine(url: str, wait_s: float = WAIT_S) -> Engine:
     """An engine for ``sqlite:///file`` or ``postgresql://…``.
 
-    Writers take turns, so that a reader of rows in the order of their numbers misses none: a
-    number is given and committed before the next one is given. ``wait_s`` is what a lock, and in
-    PostgreSQL a statement, may take. `InputError` where the URL names neither.
+    Writers are serialised: each row number is committed before the next one is assigned, so a
+    reader that follows the numbers misses no row. ``wait_s`` is the time limit of a lock and, in
+    PostgreSQL, of a statement. `InputError` if the URL names neither.
     """
     try:
         parsed = make_url(url)
@@ -65,14 +65,14 @@ def open_engine(url: str, wait_s: float = WAIT_S) -> Engine:
 
 
 def _make_private(database: str | None) -> None:
-    """Create the file of a SQLite database with permissions 0600 where there is none.
+    """Create a missing SQLite database file with permissions 0600.
 
-    SQLite itself follows the umask, with which other users of the machine may read what is in it.
-    Its write-ahead log gets the same permissions.
+    SQLite itself follows the umask, which may let other users of the machine read it. Its
+    write-ahead log gets the same permissions.
     """
     if not database or database == ":memory:" or database.startswith("file:"):
         return
-    with suppress(OSError):  # SQLite says better why it cannot be made
+    with suppress(OSError):  # SQLite gives a better error message
         os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
@@ -80,9 +80,9 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the listener to "begin" begins transactions
     cursor: sqlite3.Cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # FULL: what was committed also survives a power cut, not only the end of the process.
+    # FULL: commits survive a power cut, not only a process crash.
     cursor.execute("PRAGMA synchronous = FULL")
-    # What is deleted is overwritten: a forgotten user's rows are not left in free pages.
+    # Deleted data is overwritten: a forgotten user's rows do not remain in free pages.
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
 
@@ -92,7 +92,7 @@ _calls = threading.local()
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Give this thread's calls so long in all; inside another one the earlier deadline holds."""
+    """Set a deadline for this thread's calls; when nested, the earlier deadline holds."""
     before = deadline()
     own = time.monotonic() + seconds
     _calls.deadline = own if before is None else min(before, own)
@@ -103,6 +103,6 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def deadline() -> float | None:
-    """The moment of `time.monotonic` by which an answer must be there; None for any time."""
+    """Deadline of the calling thread on `time.monotonic`; None for no limit."""
     moment: float | None = getattr(_calls, "deadline", None)
     return moment

@@ -14,7 +14,7 @@ class StateUnavailableError(TwoTowerError):
 
 
 class StateReplacedError(StateUnavailableError):
-    """The database is not the one that was read: another one, or an older back-up of it."""
+    """The database was replaced by another one or by an older back-up."""
 
 
 class StateConflictError(TwoTowerError):
@@ -28,9 +28,9 @@ class StateConflictError(TwoTowerError):
 
 @contextmanager
 def translated(outcome: str = "nothing was written, try again when it is back") -> Iterator[None]:
-    """The driver's errors hold statements and addresses, which must not reach an answer.
+    """Translate driver errors, whose statements and addresses must not reach a response.
 
-    ``outcome`` is what an error means for what was being done.
+    ``outcome`` tells what an error means for the operation.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""SQLite database file: whether it is still the one that was opened."""
+"""SQLite database file: detects that it was deleted or replaced."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ Identity: TypeAlias = tuple[int, int]
 
 
 class DatabaseFile:
-    """Tells when the file at a path was deleted, or another one put there.
+    """Detects that the database file at a path was deleted or replaced.
 
-    SQLite goes on writing to a file that was deleted, without an error: what it holds is lost when
-    the last process closes it.
+    SQLite keeps writing to a deleted file without an error, and the data is lost when the last
+    process closes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,10 +32,10 @@ class DatabaseFile:
         self._opened_logs = [_identity(path) for path in self._logs]
 
     def check(self, outcome: str) -> None:
-        """See whether it is still there.
+        """Check that the file is still the one that was opened.
 
-        `StateUnavailableError` where there is no file, `StateReplacedError` where it is another
-        one, both with what that means for what was being done.
+        `StateUnavailableError` if it is gone, `StateReplacedError` if it was replaced; both carry
+        ``outcome``, what that means for the operation.
         """
         found = _identity(self.path)
         if found is None:
@@ -47,9 +47,9 @@ class DatabaseFile:
             raise StateReplacedError(f"the state database's file was replaced; {outcome}")
 
     def put_logs_aside(self) -> None:
-        """Rename the write-ahead log of the file that was opened, before its successor is opened.
+        """Rename the old file's write-ahead log before the new file is opened.
 
-        SQLite would replay it into that one. A log that belongs to the successor stays.
+        SQLite would replay it into the new file. A log that belongs to the new file stays.
         """
         if _identity(self.path) == self._opened:
             return

@@ -1,4 +1,4 @@
-"""Forgotten users: tombstones that hold a keyed hash in place of the id."""
+"""Forgotten users: tombstones with a keyed hash instead of the user id."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """That a user was forgotten."""
+    """Record that a user was forgotten."""
 
     digest: str
     """Keyed hash of the user's id, see `Forgotten.digest`."""
     forgotten_at: int
-    """Milliseconds since 1970-01-01 UTC. What the user did until then must not come back; what the
-    user does later counts, as that of a new user."""
+    """Milliseconds since 1970-01-01 UTC. Events up to then must not come back; later ones count as
+    those of a new user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """What one call of `StateStore.forget` did."""
+    """Result of one call of `StateStore.forget`."""
 
     tombstones: tuple[Tombstone, ...]
     """One for each user."""
     rows: int
-    """Rows of the database that were deleted: events and attributes."""
+    """Number of deleted database rows: events and attributes."""
     revision: int
-    """The newest tombstone's: followers confirm it."""
+    """Revision of the newest tombstone, which followers confirm."""
 
 
 class Forgotten:
-    """The tombstones of one database, by which an id is recognised when it is seen.
+    """The tombstones of one database, to recognise a forgotten user's id when it is seen.
 
-    It grows while it is read, from any thread. The database's key was drawn when it was made. An id
-    can be tested with it: it protects the ids from those who have only the list.
+    May grow while other threads read it. The key is drawn at random when the database is created.
+    Whoever has the key can test an id; the hashes alone do not reveal ids.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -47,7 +47,7 @@ class Forgotten:
         return hashlib.blake2b(user_id.encode(), key=self.key, digest_size=32).hexdigest()
 
     def add(self, tombstones: Iterable[Tombstone]) -> None:
-        """Add tombstones; of two of one user the later one counts."""
+        """Add tombstones; if a user has two, the later one counts."""
         for tombstone in tombstones:
             self._times[tombstone.digest] = max(
                 tombstone.forgotten_at, self._times.get(tombstone.digest, 0)
@@ -58,5 +58,5 @@ class Forgotten:
         return self._times.get(self.digest(user_id)) if self._times else None
 
     def tombstones(self) -> list[Tombstone]:
-        """All of them."""
+        """All tombstones."""
         return [Tombstone(digest, time) for digest, time in list(self._times.items())]

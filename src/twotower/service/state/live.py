@@ -1,4 +1,4 @@
-"""Counts of recommendations shown, and of two bundles compared on traffic."""
+"""Stored counts of shown recommendations and of online comparisons of two bundles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from twotower.service.state.records import Event, event_of
 
 HOUR_MS: Final = 3_600_000
 Mode: TypeAlias = Literal["split", "interleave", "shadow"]
-"""How two bundles are compared: each answers some of the users, both share an answer, or one
-answers unseen."""
+"""How two bundles are compared: each answers some users, their items are interleaved, or one is a
+shadow."""
 
 
 class ShownKey(NamedTuple):
-    """What answers are counted by."""
+    """Key under which answers are counted."""
 
     hour: int
     """Hours since 1970-01-01 UTC."""
@@ -27,40 +27,40 @@ class ShownKey(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Counts of answers, of their items, and of those that training did not have."""
+    """Counts of answers, of their items, and of items unknown to training."""
 
     answers: int = 0
     places: int = 0
     new_places: int = 0
 
     def plus(self, other: "Shown") -> "Shown":
-        """Both together."""
+        """The sum of both."""
         return Shown(*map(add, self, other))
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Another bundle is compared with the one in service on a part of the traffic."""
+    """Comparison of another bundle with the one in service, on a share of the traffic."""
 
     name: str | None
-    """Folder of that bundle, beside the configured one; None where nothing is compared."""
+    """Folder of the other bundle, beside the configured one; None without a comparison."""
     share: float
-    """Of the users and days that it answers."""
+    """Share of users (per day) that it answers."""
     revision: int
-    """Counts the comparisons over one database."""
+    """Number of the comparison in this database."""
     mode: Mode = "split"
-    """Whether it answers these instead of the bundle in service, together with it, or unseen."""
+    """Whether it answers instead of the bundle in service, interleaved with it, or as a shadow."""
 
 
 class Begun(NamedTuple):
-    """A comparison from now on, and the mode of the one that ended with that, if any."""
+    """A new comparison, and the mode of the one that it ended, if any."""
 
     split: Split
     ended: Mode | None
 
 
 class Credit(NamedTuple):
-    """The unit, and the bundle among two that are interleaved, that an event speaks for."""
+    """The unit and the interleaved bundle that an event is credited to."""
 
     unit: str
     team: str
@@ -68,18 +68,18 @@ class Credit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What events say of the split that runs."""
+    """Outcomes of events for the running comparison."""
 
     revision: int
-    """Of the split that runs."""
+    """Revision of the comparison."""
     units: Mapping[str, str]
-    """Those that the events are successes of, with their arms."""
+    """Units for which the events are successes, with their arms."""
     credits: Sequence[Credit | None]
-    """Of each event, or None; an event that was recorded before gives none."""
+    """Credit of each event, or None; ignored for events that were recorded before."""
 
 
 def split(connection: sa.Connection, configured: str) -> Split | None:
-    """The comparison of services with a configured folder; None before the first one."""
+    """The comparison of services configured with a folder; None before the first one."""
     table = tables.splits
     row = connection.execute(sa.select(table).where(table.c.configured == configured)).first()
     if row is None:
@@ -97,7 +97,7 @@ def set_split(
     share: float,
     mode: Mode = "split",
 ) -> Begun:
-    """Begin a comparison, or with ``name`` None end it. What was counted of earlier ones goes."""
+    """Begin a comparison, or end it if ``name`` is None; deletes the counts of earlier ones."""
     table = tables.splits
     before = split(connection, configured)
     revision = (connection.scalar(sa.select(sa.func.max(table.c.revision))) or 0) + 1
@@ -125,7 +125,7 @@ def add_shown(
     revision: int,
     arms: Mapping[str, str],
 ) -> None:
-    """Add to the counts of answers, and note the units of a split that were answered."""
+    """Add to the counts of answers, and record the units of a split that were answered."""
     table = tables.shown
     for key, more in counts.items():
         same = sa.and_(*(table.c[name] == value for name, value in key._asdict().items()))
@@ -136,7 +136,7 @@ def add_shown(
 
 
 def shown(connection: sa.Connection, since: int) -> tuple[dict[ShownKey, Shown], list[Event]]:
-    """Counts of answers, and the events that name one, from a moment in milliseconds on."""
+    """Counts of answers, and the events attributed to one, since a moment in milliseconds."""
     table, events = tables.shown, tables.events
     rows = connection.execute(sa.select(table).where(table.c.hour >= since // HOUR_MS))
     counts = {
@@ -165,7 +165,7 @@ def activity(connection: sa.Connection, since: int) -> list[tuple[int, str, int]
 def add_units(
     connection: sa.Connection, revision: int, arms: Mapping[str, str], *, success: bool
 ) -> None:
-    """Note units of a split; with ``success`` those that an event followed."""
+    """Record units of a split; with ``success``, mark them as successes."""
     table = tables.units
     for unit, arm in arms.items():
         same = (table.c.split == revision) & (table.c.unit == unit)
@@ -178,7 +178,7 @@ def add_units(
 
 
 def arms(connection: sa.Connection, revision: int) -> dict[str, tuple[int, int]]:
-    """Units, and those with a success, of each arm of a split."""
+    """Numbers of units and of successful units for each arm of a split."""
     table = tables.units
     won = sa.func.sum(sa.case((table.c.success, 1), else_=0))
     rows = connection.execute(

@@ -1,6 +1,6 @@
 """Personal data in the database: forgetting, export, age limits.
 
-Which tables hold personal data follows from the schema: those with a ``user_id``.
+The tables with personal data are those with a ``user_id`` column.
 """
 
 import secrets
@@ -16,11 +16,11 @@ from twotower.service.state import tables
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
 
 HEARTBEAT_S: Final = 30.0
-"""A process that serves says so as often as this."""
+"""Interval of a serving process's heartbeat."""
 _GONE_S: Final = 3 * HEARTBEAT_S
-"""A process that said nothing for so long is taken for ended."""
+"""A process without a heartbeat for this long is taken to have ended."""
 _PORTION: Final = 2_000
-"""Rows that are changed in one transaction, so that no writer waits for long."""
+"""Rows changed per transaction, so that no writer waits for long."""
 _PSEUDONYM: Final = "anonymous-"
 Pseudonyms = defaultdict[str, str]
 
@@ -31,7 +31,7 @@ def now_ms() -> int:
 
 
 def drawn(connection: sa.Connection) -> tuple[str, str]:
-    """The database's epoch and its key; they are drawn where there are none."""
+    """The database's epoch and key, drawn at random if missing."""
     row = connection.execute(sa.select(tables.about.c.epoch, tables.about.c.forget_key)).one()
     epoch, key = row.epoch or secrets.token_hex(16), row.forget_key or secrets.token_hex(32)
     if (epoch, key) != tuple(row):
@@ -40,7 +40,7 @@ def drawn(connection: sa.Connection) -> tuple[str, str]:
 
 
 def personal_tables() -> Iterator[sa.Table]:
-    """The tables whose rows are of a user."""
+    """The tables whose rows belong to a user."""
     return (table for table in tables.metadata.sorted_tables if "user_id" in table.c)
 
 
@@ -82,7 +82,7 @@ def forget(connection: sa.Connection, known: Forgotten, user_ids: Sequence[str])
     for user_id in dict.fromkeys(user_ids):
         events = tables.events.c
         newest = sa.select(sa.func.max(events.timestamp)).where(events.user_id == user_id)
-        # Clocks differ: an event that was recorded may lie a moment ahead.
+        # Clocks differ: a recorded event may lie slightly in the future.
         at = max(now, connection.scalar(newest) or 0)
         for table in personal_tables():
             own = table.c.user_id == user_id
@@ -92,7 +92,7 @@ def forget(connection: sa.Connection, known: Forgotten, user_ids: Sequence[str])
 
 
 def forget_again(connection: sa.Connection, known: Forgotten, missing: Sequence[Tombstone]) -> int:
-    """Write tombstones of the same key, and delete what they cover."""
+    """Write missing tombstones hashed with the same key, and delete the rows that they cover."""
     _note_newest(connection)
     there = tombstones(connection)
     before = {tombstone.digest: tombstone.forgotten_at for tombstone in there}
@@ -124,14 +124,14 @@ def claim_maintenance(connection: sa.Connection, every_s: float) -> bool:
 
 
 def unconfirmed(connection: sa.Connection, revision: int) -> int:
-    """Processes that were heard of lately and do not obey all tombstones up to a revision."""
+    """Number of live processes that have not confirmed all tombstones up to a revision."""
     table = tables.followers
     behind = (table.c.seen_at > now_ms() - 1000 * _GONE_S) & (table.c.forgotten < revision)
     return connection.scalar(sa.select(sa.func.count()).select_from(table).where(behind)) or 0
 
 
 def delete_events(connection: sa.Connection, before: int) -> int:
-    """Delete some events older than a moment; 0 where there are none."""
+    """Delete one portion of the events older than a moment; returns how many, 0 at the end."""
     _note_newest(connection)
     events = tables.events
     old = _older(events, before, anonymous=None).union_all(_older(events, before, anonymous=True))
@@ -140,7 +140,7 @@ def delete_events(connection: sa.Connection, before: int) -> int:
 
 
 def anonymise_events(names: Pseudonyms, connection: sa.Connection, before: int) -> int:
-    """Replace the ids of some events older than a moment; 0 where there are none."""
+    """Anonymise one portion of the events older than a moment; returns how many, 0 at the end."""
     events = tables.events
     wanted = _older(events, before, anonymous=None).add_columns(events.c.user_id).limit(_PORTION)
     rows = connection.execute(wanted).all()
@@ -152,7 +152,7 @@ def anonymise_events(names: Pseudonyms, connection: sa.Connection, before: int) 
 
 
 def delete_old_encodings(connection: sa.Connection) -> int:
-    """Delete encodings of items that were written since, or deleted. How many went."""
+    """Delete encodings of items that were rewritten or deleted since; returns how many."""
     items, encodings = tables.items, tables.encodings
     own = (
         (items.c.item_id == encodings.c.item_id)
@@ -170,7 +170,7 @@ def _older(events: sa.Table, before: int, *, anonymous: bool | None) -> sa.Selec
 
 
 def _write(connection: sa.Connection, made: Sequence[Tombstone]) -> int:
-    """Write tombstones; the revision of the newest one there is."""
+    """Write tombstones; returns the revision of the newest one in the table."""
     table = tables.forgotten
     revision = connection.scalar(sa.select(sa.func.max(table.c.revision))) or 0
     for tombstone in made:
@@ -181,7 +181,7 @@ def _write(connection: sa.Connection, made: Sequence[Tombstone]) -> int:
 
 
 def _note_newest(connection: sa.Connection) -> None:
-    """Remember the newest numbers before rows go, so that a reader's cursor is not ahead."""
+    """Record the newest numbers before deleting rows, so that no reader's cursor seems ahead."""
     for number, noted in (
         (tables.events.c.seq, tables.about.c.newest_deleted_event),
         (tables.users.c.revision, tables.about.c.newest_deleted_user),

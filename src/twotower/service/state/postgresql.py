@@ -14,22 +14,22 @@ from twotower.service.state.engine import deadline, within
 T = TypeVar("T")
 
 _PING_S: Final = 1.0
-"""A pooled connection that does not answer for so long is replaced: a firewall may have forgotten
-it while the server is well."""
+"""A pooled connection that does not answer within this time is replaced: a firewall may have
+dropped it while the server is healthy."""
 _CONNECT_S: Final = 2
-"""The least that libpq takes."""
+"""The shortest connection timeout that libpq accepts."""
 _SILENT_S: Final = 30
-"""The server ends a transaction whose client was silent for so long, and frees its locks."""
+"""The server ends a transaction whose client is silent for this long, and frees its locks."""
 _KEEPALIVES: Final = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
 
 
 def postgresql_engine(url: URL, wait_s: float) -> Engine:
-    """An engine whose waits end, be it the client, the server or the network that is gone.
+    """An engine on which every wait is bounded, whether client, server or network fails.
 
-    The server ends a statement that is slow, and a transaction whose client is silent. The kernels
-    end a connection whose other end is gone. The client ends what a frozen server, or a network
-    that drops silently, does not answer: see `BoundedConnection`. What the URL sets wins.
-    ``wait_s`` is what a statement, and the wait for a lock, may take.
+    The server ends slow statements, and transactions whose client is silent. The kernels close
+    connections whose other end is gone. The client gives up if a frozen server or a silently
+    dropping network does not answer: see `BoundedConnection`. Settings in the URL take precedence.
+    ``wait_s`` limits a statement and the wait for a lock.
     """
     parameters, given = _parameters(url, wait_s)
     engine = create_engine(
@@ -45,7 +45,7 @@ def postgresql_engine(url: URL, wait_s: float) -> Engine:
 def async_connector(
     url: URL, wait_s: float
 ) -> Callable[[], Coroutine[Any, Any, "BoundedAsyncConnection"]]:
-    """What opens a connection for an event loop, on which no wait is endless either."""
+    """A function that opens a connection for an event loop, with bounded waits too."""
     parameters, given = _parameters(url, wait_s)
 
     async def connect() -> BoundedAsyncConnection:
@@ -61,7 +61,7 @@ def async_connector(
 
 
 def _parameters(url: URL, wait_s: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Connection parameters that bound every wait, and those of the URL, which win."""
+    """Connection parameters that bound every wait, and the URL's own, which take precedence."""
     wait_ms = int(1000 * wait_s)
     limits = {
         "statement_timeout": wait_ms,
@@ -84,7 +84,7 @@ def _parameters(url: URL, wait_s: float) -> tuple[dict[str, Any], dict[str, Any]
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that waits no longer than the calling thread's `deadline`.
 
-    One whose answer is overdue is closed: nothing else may read an answer that comes later.
+    If an answer is overdue, the connection is closed, so that nothing reads a late answer.
     """
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
@@ -105,7 +105,7 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     wait_s: float = _PING_S
 
     async def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
-        """As psycopg's; `psycopg.OperationalError` where it takes longer."""
+        """As psycopg's; `psycopg.OperationalError` if it takes longer."""
         moment = time.monotonic() + self.wait_s
         try:
             return await super().wait(_ending(gen, moment), *args, **options)
@@ -119,7 +119,7 @@ class _OverdueError(Exception):
 
 
 def _ending(waiting: Generator[Any, Any, T], moment: float) -> Generator[Any, Any, T]:
-    """The wait of psycopg, which resumes it ten times a second while nothing comes."""
+    """A wait of psycopg, with a deadline; psycopg resumes it ten times a second while idle."""
     try:
         wanted = next(waiting)
         while True:

@@ -20,11 +20,11 @@ Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 EventKind: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
-"""A kind of event; which ones there are is the bundle's to say."""
+"""A kind of event; the bundle defines which kinds exist."""
 
 
 class Description(Body):
-    """An item as its owner describes it."""
+    """Description of an item."""
 
     title: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
     description: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
@@ -34,18 +34,18 @@ class Description(Body):
     """In the catalogue's currency."""
     category: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
     store: Annotated[Text, StringConstraints(max_length=200)] | None = None
-    """Who makes or sells it."""
+    """Maker or seller."""
     average_rating: float | None = Field(None, ge=0, le=1e3)
     rating_count: int | None = Field(None, ge=0, le=2**53)
     image: Annotated[Text, StringConstraints(max_length=2000)] | None = None
     """URL of the main picture."""
     released: float | None = None
-    """When it came out, in the catalogue's unit (see docs/data.md); left out, it counts as newer
-    than all that the catalogue has."""
+    """Release time, in the catalogue's unit (see docs/data.md); if left out, the item counts as
+    newer than the whole catalogue."""
 
 
 class ItemFields(Description):
-    """A description, and the id of the item that it is of."""
+    """Description of an item, with its id."""
 
     item_id: Id
     columns: dict[str, Any] | None = None
@@ -53,29 +53,29 @@ class ItemFields(Description):
 
 
 class Event(Config):
-    """Something that a user did with an item."""
+    """An interaction of a user with an item."""
 
     event_id: Id
-    """Chosen by the sender; sent twice, it counts once."""
+    """Chosen by the sender; an event sent twice counts once."""
     user_id: Id
     item_id: Id
     kind: EventKind
     rating: float | None = Field(None, ge=-1e6, le=1e6)
-    """What a ``rating`` event rates, on the scale of the training log."""
+    """Rating of a ``rating`` event, on the scale of the training log."""
     occurred_at: int = Field(ge=0, le=LARGEST_TIME)
     """Milliseconds since 1970-01-01 UTC."""
     quantity: float | None = Field(None, ge=-1e9, le=1e9)
-    """How many; negative for a return, which takes earlier events with the item away."""
+    """Number of items; negative for a return, which cancels earlier events with the item."""
     recommendation_id: Id | None = None
-    """Of the answer that led to it, if one did."""
+    """Id of the answer that led to the event, if any."""
     position: int | None = Field(None, ge=1, le=100_000)
-    """Place of the item in that answer, from 1 on."""
+    """Position of the item in that answer, from 1 on."""
     context: dict[str, Any] | None = None
-    """Declared columns of the log at that moment, such as the device, for the next training."""
+    """Declared columns of the log for this event, such as the device, for the next training."""
 
 
 def event_of(row: Any) -> Event:
-    """Of a row of the events table, unchecked."""
+    """Event from a row of the events table, unchecked."""
     return Event.model_construct(
         event_id=row.event_id,
         user_id=row.user_id,
@@ -100,12 +100,12 @@ class StoredItem:
     text_encoder: str | None = None
     """Name of the encoder of ``text_vector``, or None."""
     text_vector: bytes | None = None
-    """float32 bytes of the unit vector of the item's text, so that a restart need not encode it."""
+    """float32 bytes of the unit vector of the item's text; spares encoding it on a restart."""
     model_version: str | None = None
-    """Of the bundle whose ``encoding`` it is, or None."""
+    """Version of the bundle that made ``encoding``, or None."""
     encoding: bytes | None = None
-    """What that bundle knows of the item (`inference.item_encoder.EncodedItems`), so that neither a
-    restart nor another process need find it out again."""
+    """The item as encoded by that bundle (`inference.item_encoder.EncodedItems`), so that neither
+    a restart nor another process need encode it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ class BundleInService:
     """The bundle that the last reload named."""
 
     name: str | None
-    """Folder beside the configured one; None for that itself."""
+    """Folder beside the configured one; None for the configured one."""
     revision: int
-    """Counts the reloads over one database."""
+    """Number of the reload in this database."""
 
 
 class Cursor(NamedTuple):
@@ -132,7 +132,7 @@ class Cursor(NamedTuple):
         return any(map(gt, self, other))
 
     def after(self, row: "Cursor") -> "Cursor | None":
-        """The cursor behind the rows that ``row`` numbers; None where there are others between."""
+        """The cursor after the row that ``row`` numbers; None if it does not follow directly."""
         found = Cursor(*(new or own for new, own in zip(row, self, strict=True)))
         steps = [new - own for new, own in zip(found, self, strict=True)]
         return found if sorted(steps) == [0, 0, 0, 0, 1] else None
@@ -140,12 +140,12 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was written after a cursor, oldest first, and where to read on."""
+    """Writes after a cursor, oldest first, and the cursor to continue from."""
 
     items: Sequence[StoredItem]
     """Added, changed or deleted."""
     availability: Sequence[tuple[str, bool]]
-    """Item id and whether it can be had."""
+    """Item id and whether it is available."""
     events: Sequence[Event]
     cursor: Cursor
     """The next read's start."""

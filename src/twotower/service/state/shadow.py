@@ -1,4 +1,4 @@
-"""Counts of a shadow: a bundle whose answers are not shown."""
+"""Stored counts of shadow traffic: a bundle whose answers are not shown."""
 
 import math
 from collections import Counter
@@ -41,16 +41,16 @@ class ListCounts(_Sums):
     places: int = 0
     """Items of all lists together."""
     untrained: int = 0
-    """Those among them without an event in the training log of the bundle."""
+    """Items among them without an event in the training log of the bundle."""
     seconds: float = 0.0
-    """To make all lists."""
+    """Total time to compute the lists."""
     times: Counter[int] = field(default_factory=Counter)
-    """Lists by `time_bucket`."""
+    """Number of lists by `time_bucket`."""
     items: DistinctItems = field(default_factory=DistinctItems)
     """Different items of the lists."""
 
     def percentile_s(self, share: float) -> float | None:
-        """Seconds within which this share of the lists was made, up to 5% more; None of none."""
+        """Time quantile of the lists in seconds, up to 5% too high; None without lists."""
         wanted, so_far = share * self.times.total(), 0
         for bucket in sorted(self.times):
             so_far += self.times[bucket]
@@ -61,14 +61,14 @@ class ListCounts(_Sums):
 
 @dataclass(frozen=True, slots=True)
 class ShadowCounts(_Sums):
-    """Counts of the requests that a shadow was to answer too.
+    """Counts of the requests sent to a shadow.
 
     Attributes
     ----------
     shadowed, failed, dropped
-        Requests that it answered, those that it failed at, and those that there was no time for.
+        Requests that it answered, failed at, and skipped for lack of time.
     overlap
-        Sum over the answers of the share of the items that both lists have.
+        Sum over the answers of the share of items that both lists contain.
     same_first
         Answers in which both bundles put the same item first.
     a, b
@@ -113,9 +113,9 @@ def counts(connection: sa.Connection, revision: int) -> ShadowCounts:
 
 
 def add_counts(connection: sa.Connection, revision: int, more: ShadowCounts) -> None:
-    """Add to the counts of a shadow, unless another comparison has taken its place.
+    """Add to the counts of a shadow, unless another comparison has replaced it.
 
-    Writers take turns: nothing is lost between reading the sums and writing them.
+    Writers are serialised, so nothing is lost between reading and writing the sums.
     """
     runs = sa.select(tables.splits.c.revision).where(tables.splits.c.revision == revision)
     if connection.execute(runs).first() is None:

@@ -1,4 +1,4 @@
-"""The state store: every write is on disk before its method returns."""
+"""State store: the service's database; every write is on disk before its method returns."""
 
 import time
 from collections import Counter
@@ -41,13 +41,13 @@ _values: Final = itemgetter(*map(tables.items.c.keys().index, _FIELDS))
 
 
 def _after(table: sa.Table, column: str = "revision") -> sa.Select[Any]:
-    """Rows behind a number, which each has as ``number`` too."""
+    """Rows after a number, each with its own as ``number``."""
     number = table.c[column]
     later = sa.select(table, number.label("number")).where(number > sa.bindparam("since"))
     return later.order_by(number).limit(sa.bindparam("most"))
 
 
-# Made once: to put a statement together takes longer than SQLite does to run it.
+# Built once: building a statement takes longer than SQLite takes to run it.
 _ITEM: Final = sa.select(tables.items).where(tables.items.c.item_id == sa.bindparam("item_id"))
 _EVENT: Final = sa.select(tables.events).where(tables.events.c.event_id == sa.bindparam("event_id"))
 _ITEMS: Final = (
@@ -70,7 +70,7 @@ _CHANGES: Final = (
     _after(tables.users),
     _after(tables.forgotten),
 )
-"""Of each table that a `Cursor` counts, in its order."""
+"""Statement for each table of a `Cursor`, in its order."""
 _BUNDLE: Final = sa.select(tables.bundles.c.name, tables.bundles.c.revision).where(
     tables.bundles.c.configured == sa.bindparam("configured")
 )
@@ -100,7 +100,7 @@ _NEWEST: Final = sa.select(
 )
 """Which database it is, and the newest number of each table."""
 _FOLLOWED_EVERY_S: Final = 0.05
-"""Between looks whether all processes obey a forgetting."""
+"""Poll interval for confirmations of a forgetting."""
 _NOT_WRITTEN: Final = "nothing was written"
 _UNKNOWN: Final = (
     "whether it was written is not known: send it again, what is sent twice counts once"
@@ -115,28 +115,28 @@ class StateStore:
     Parameters
     ----------
     url
-        ``sqlite:///file`` or ``postgresql://…``. Tables are created where there are none.
+        ``sqlite:///file`` or ``postgresql://…``. Missing tables are created.
     wait_s
-        What a call may take; to connect to PostgreSQL may take 3 s more.
+        Time limit of a call; connecting to PostgreSQL may take 3 s more.
 
     Raises
     ------
     InputError
-        Where the URL names no known database.
+        If the URL names no known database.
     ArtefactError
-        Where the tables are of another release.
+        If the tables are of another release.
     StateUnavailableError
-        Where the database cannot be reached, as every method; where it fails during a commit the
-        message says that the outcome is unknown.
+        If the database cannot be reached, here and in every method; if it fails during a commit,
+        the message says that the outcome is unknown.
     StateReplacedError
-        Every other method, where it is no longer the database that was opened: see `reopen`.
+        In every other method, if it is no longer the database that was opened: see `reopen`.
 
     Attributes
     ----------
     file_watch, server_watch
-        Whether anything was committed, cheaply: of a SQLite file the one, of PostgreSQL the other.
+        Cheap change detection, for a SQLite file and for PostgreSQL respectively.
     forget_key
-        What the ids of forgotten users are hashed with.
+        Key for hashing the ids of forgotten users.
     """
 
     file_watch: FileWatch | None = None
@@ -156,7 +156,7 @@ class StateStore:
             raise
 
     def reopen(self) -> None:
-        """Take the database that is there now for the right one: all of it is to be read anew."""
+        """Accept the current database as the right one; the caller must reread all of it."""
         file = self._file
         if file is not None:
             with suppress(StateReplacedError):
@@ -172,9 +172,9 @@ class StateStore:
         return self.engine.dialect.name == "sqlite"
 
     def create_item(self, item: StoredItem) -> int | None:
-        """Add an item; its revision, or None where the very same one is there, as after a retry.
+        """Add an item; returns its revision, or None if an identical one exists (a retry).
 
-        `StateConflictError` where another item has the id.
+        `StateConflictError` if another item has the id.
         """
         item_id = item.fields.item_id
         with self._writing() as connection:
@@ -188,12 +188,12 @@ class StateStore:
             return self._put(connection, item)
 
     def put_item(self, item: StoredItem) -> int:
-        """Add or replace an item; with ``deleted`` set, record that it is gone. Its revision."""
+        """Add or replace an item, or record its deletion (``deleted``); returns its revision."""
         with self._writing() as connection:
             return self._put(connection, item)
 
     def set_stock(self, available: Mapping[str, bool]) -> int:
-        """Record which items can be had, all or none. The revision of the last row."""
+        """Record the availability of items, atomically; returns the last row's revision."""
         with self._writing() as connection:
             first = self._next(connection, tables.availability.c.revision)
             rows = [
@@ -204,7 +204,7 @@ class StateStore:
         return first + len(rows) - 1
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> int:
-        """Record the declared columns of a user, in place of earlier ones. The row's revision."""
+        """Set a user's declared columns, replacing earlier ones; returns the row's revision."""
         with self._writing() as connection:
             deleted = tables.about.c.newest_deleted_user
             revision = self._next(connection, tables.users.c.revision, deleted)
@@ -213,10 +213,10 @@ class StateStore:
         return revision
 
     def add_events(self, events: Sequence[Event], outcomes: Outcomes | None = None) -> list[bool]:
-        """Record events, all or none, and what they say of the split that runs.
+        """Record events and their outcomes for the running comparison, atomically.
 
-        False for each that was recorded before, or is of a user who was forgotten since.
-        `StateConflictError` where an event id was used for something else.
+        False for each event that was recorded before, or whose user was forgotten since.
+        `StateConflictError` if an event id was used for another event.
         """
         recorded = []
         with self._writing() as connection:
@@ -244,9 +244,9 @@ class StateStore:
         return recorded
 
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
-        """What was written after ``since``, at most so many ``events`` and ``items``.
+        """Writes after ``since``, up to the given numbers of ``events`` and ``items``.
 
-        `StateReplacedError` where ``since`` is ahead of the database: a back-up was restored.
+        `StateReplacedError` if ``since`` is ahead of the database: a back-up was restored.
         """
         most = Cursor(items, _ALL, events, events, _ALL)
         with self._reading() as connection:
@@ -283,17 +283,17 @@ class StateStore:
         )
 
     def forget(self, user_ids: Sequence[str]) -> Forgetting:
-        """Delete all rows of users, and remember that, without their ids.
+        """Delete all rows of users, and write tombstones, which do not contain their ids.
 
-        From SQLite's file they are gone too, with the write-ahead log where no other connection
-        reads at the moment; else `scrub` removes them from it later.
+        The rows are also erased from SQLite's file, and from its write-ahead log unless another
+        connection is reading; in that case `scrub` removes them later.
         """
         outcome = self.write(personal.forget, Forgotten(self.forget_key), user_ids)
         self.scrub()
         return outcome
 
     def forget_again(self, tombstones: Sequence[Tombstone]) -> int:
-        """Obey tombstones of this database that a back-up of it lacks. How many rows went."""
+        """Apply tombstones that a back-up of this database lacks; returns the deleted row count."""
         with self._writing() as connection:
             gone = personal.forget_again(connection, Forgotten(self.forget_key), tombstones)
         self.scrub()
@@ -306,22 +306,22 @@ class StateStore:
         return found
 
     def confirm(self, follower: str, revision: int) -> None:
-        """Say that a process is there, and obeys all tombstones up to a revision."""
+        """Heartbeat of a process that has applied all tombstones up to a revision."""
         row = {"name": follower, "forgotten": revision, "seen_at": personal.now_ms()}
         with self._writing() as connection:
             self._check_epoch(connection.scalar(_EPOCH))
             connection.execute(_upsert(connection.dialect.name, tables.followers), row)
 
     def leave(self, follower: str) -> None:
-        """Say that a process has ended."""
+        """Record that a process has ended."""
         named = tables.followers.c.name == follower
         with self._writing() as connection:
             connection.execute(tables.followers.delete().where(named))
 
     def wait_for_followers(self, revision: int, seconds: float) -> int:
-        """Wait until every process that serves obeys the tombstones up to a revision.
+        """Wait until every serving process has applied the tombstones up to a revision.
 
-        How many do not after so many seconds.
+        Returns how many have not after ``seconds``.
         """
         end = time.monotonic() + seconds
         while True:
@@ -331,19 +331,19 @@ class StateStore:
             time.sleep(_FOLLOWED_EVERY_S)
 
     def delete_events(self, before: int) -> int:
-        """Delete all events that are older than a moment, in portions. How many went."""
+        """Delete all events older than a moment, in portions; returns how many."""
         return self._in_portions(personal.delete_events, before)
 
     def anonymise_events(self, before: int) -> int:
-        """Replace the ids of users, and of events, that are older than a moment. How many did.
+        """Replace user and event ids in events older than a moment; returns how many.
 
-        The events of one user that are replaced by one call keep one random id together.
+        Within one call, all events of a user get the same random user id.
         """
         names = personal.Pseudonyms()
         return self._in_portions(partial(personal.anonymise_events, names), before)
 
     def scrub(self) -> bool:
-        """Take what was deleted out of SQLite's write-ahead log; True where that was possible."""
+        """Remove deleted data from SQLite's write-ahead log; True if that was possible."""
         if self._file is None:
             return not self.is_local
         with translated():
@@ -368,13 +368,13 @@ class StateStore:
         return found
 
     def bundle(self, configured: str) -> BundleInService | None:
-        """What services serve that are configured with that folder; None before a reload."""
+        """The bundle served by services configured with a folder; None before a reload."""
         with self._reading() as connection:
             row = connection.execute(_BUNDLE, {"configured": configured}).first()
         return None if row is None else BundleInService(row.name, row.revision)
 
     def set_bundle(self, configured: str, name: str | None) -> BundleInService:
-        """Have all services that are configured with that folder serve another one beside it."""
+        """Make all services configured with a folder serve another one beside it."""
         with self._writing() as connection:
             revision = self._next(connection, tables.bundles.c.revision)
             row = {"configured": configured, "name": name, "revision": revision}
@@ -384,26 +384,26 @@ class StateStore:
     def read(
         self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What a function of a connection reads, in one transaction."""
+        """Call a function that reads, with a connection, in one transaction."""
         with self._reading() as connection:
             return work(connection, *args, **kwargs)
 
     def write(
         self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What a function of a connection returns that writes, in one transaction."""
+        """Call a function that writes, with a connection, in one transaction."""
         with self._writing() as connection:
             self._check_epoch(connection.scalar(_EPOCH))
             return work(connection, *args, **kwargs)
 
     def start(self, newest_events: int) -> Cursor:
-        """The cursor from which `changes` gives all items and about the newest events."""
+        """The cursor from which `changes` returns all items and about the newest events."""
         with self._reading() as connection:
             last = connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0
         return Cursor(events=max(0, last - newest_events))
 
     def try_writing(self) -> None:
-        """Commit what changes nothing; `StateUnavailableError` where that is not possible."""
+        """Commit a write that changes nothing; `StateUnavailableError` if that fails."""
         with self._writing() as connection:
             same = tables.about.c.schema_version
             connection.execute(tables.about.update().values(schema_version=same))
@@ -455,9 +455,9 @@ class StateStore:
         revision: sa.Column[Any],
         deleted: sa.Column[Any] | None = None,
     ) -> int:
-        """The number of the row that is written next, in the database that was opened.
+        """The number of the next row; checks that the database is the one that was opened.
 
-        ``deleted`` holds the newest number of the rows that were deleted.
+        ``deleted`` holds the highest number of a deleted row.
         """
         row = connection.execute(_next_of(revision, deleted)).one()
         self._check_epoch(row.epoch)
@@ -555,7 +555,7 @@ def _insert_once(dialect: str) -> Any:
 
 
 def _fields(row: Any) -> ItemFields:
-    """Of a row that begins with the columns of an item."""
+    """Item fields from a row that begins with an item's columns."""
     return ItemFields.model_construct(**dict(zip(_FIELDS, _values(row), strict=True)))
 
 

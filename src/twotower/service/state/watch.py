@@ -1,4 +1,4 @@
-"""Change detection: a cheap look at whether anything was committed to the state database."""
+"""Change detection: a cheap check whether anything was committed to the state database."""
 
 import asyncio
 import sqlite3
