@@ -15,8 +15,10 @@ _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
 LARGE: Final = 200_000
 """Catalogue size from which, by default, codes are coarser and only some cells are scanned."""
 SCORED_OF: Final = 400
+"""One in so many items of a large catalogue is re-ranked by default."""
 _PROBED_OF: Final = 16
 _REACH: Final = 8
+"""Cells are scanned that hold at least so many times the items that are re-ranked."""
 _POINTS_PER_CELL: Final = 64
 """Vectors by which the k-means finds a cell: more of them take minutes and change nothing."""
 
