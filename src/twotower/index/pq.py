@@ -14,7 +14,7 @@ _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
 
 LARGE: Final = 200_000
 """Catalogue size from which, by default, codes are coarser and only some cells are scanned."""
-SCORED_OF: Final = 500
+SCORED_OF: Final = 800
 """One in so many items of a large catalogue is re-ranked by default."""
 _PROBED_OF: Final = 16
 _REACH: Final = 8
