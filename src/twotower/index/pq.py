@@ -65,7 +65,8 @@ class PqConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Find the codes by k-means, and store codes and vectors."""
-        faiss, metric = load_faiss(), load_faiss().METRIC_INNER_PRODUCT
+        faiss = load_faiss()
+        metric = faiss.METRIC_INNER_PRODUCT
         is_large = len(vectors) >= LARGE
         sub_dim = self.sub_dim or (4 if is_large else 2)
         order = _allocated(np.square(vectors).mean(axis=0), sub_dim)
