@@ -45,12 +45,7 @@ class IvfConfig(FaissSettings):
     def create(self, vectors: FloatArray) -> Any:
         """Find the cells by k-means and assign the vectors to them."""
         size, dim = vectors.shape
-        cells = min(size, round(2 * math.sqrt(size))) if self.cells is None else self.cells
-        if cells > size:
-            raise InputError(
-                f"cells must be at most the number of items {size}, got {cells}",
-                "pass fewer, or none for twice the square root",
-            )
+        cells = number_of_cells(self.cells, size)
         faiss = load_faiss()
         nearest, metric = faiss.IndexFlatIP(dim), faiss.METRIC_INNER_PRODUCT
         if self.numbers == "float32":
@@ -66,6 +61,30 @@ class IvfConfig(FaissSettings):
 
     def search_parameters(self, index: Any, k: int) -> Any:
         """Visit ``probes`` cells, or more if ``reach`` requires it."""
-        wanted = math.ceil(self.reach * k * index.nlist / max(index.ntotal, 1))
-        probes = min(max(self.probes, wanted), index.nlist)
+        probes = number_of_probes(index, self.probes, self.reach * k)
         return load_faiss().SearchParametersIVF(nprobe=probes)
+
+
+def number_of_cells(cells: int | None, size: int) -> int:
+    """The cells of an inverted file over ``size`` items: by default twice the square root.
+
+    Raises
+    ------
+    InputError
+        If there are more cells than items.
+    """
+    if cells is None:
+        return min(size, round(2 * math.sqrt(size)))
+    if cells > size:
+        raise InputError(
+            f"cells must be at most the number of items {size}, got {cells}",
+            "pass fewer, or none for the default",
+        )
+    return cells
+
+
+def number_of_probes(index: Any, least: int, held: float) -> int:
+    """The cells that a search visits: ``least``, or more to hold about ``held`` items."""
+    cells: int = index.nlist
+    wanted = math.ceil(held * cells / max(int(index.ntotal), 1))
+    return min(max(least, wanted), cells)

@@ -1,13 +1,12 @@
 """FAISS product quantisation index: scans codes, then scores the best items exactly."""
 
-import math
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from twotower.errors import InputError
 from twotower.index.faiss_index import FaissSettings, load_faiss
+from twotower.index.ivf import number_of_cells, number_of_probes
 from twotower.types import FloatArray, IndexArray
 
 _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
@@ -71,14 +70,9 @@ class PqConfig(FaissSettings):
         sub_dim = self.sub_dim or (4 if is_large else 2)
         order = _allocated(np.square(vectors).mean(axis=0), sub_dim)
         width, count = len(order), len(order) // sub_dim
-        cells = self.cells
-        if cells is None:
-            cells = round(2 * math.sqrt(len(vectors))) if is_large else 0
-        if cells > len(vectors):
-            raise InputError(
-                f"cells must be at most the number of items {len(vectors)}, got {cells}",
-                "pass fewer, or 0 for none",
-            )
+        cells = 0
+        if self.cells or (self.cells is None and is_large):
+            cells = number_of_cells(self.cells, len(vectors))
         if cells:
             codes = faiss.IndexIVFPQFastScan(
                 faiss.IndexFlatIP(width), width, cells, count, 4, metric
@@ -108,8 +102,8 @@ class PqConfig(FaissSettings):
         found = faiss.IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
         codes = faiss.downcast_index(faiss.downcast_index(index.base_index).index)
         if cells := getattr(codes, "nlist", 0):
-            held = math.ceil(_REACH * wanted * cells / index.ntotal)
-            probes = min(max(self.probes or cells // _PROBED_OF, held, 1), cells)
+            visited = self.probes or max(cells // _PROBED_OF, 1)
+            probes = number_of_probes(codes, visited, _REACH * wanted)
             found.base_index_params = faiss.SearchParametersPreTransform(
                 index_params=faiss.IVFPQSearchParameters(nprobe=probes)
             )
