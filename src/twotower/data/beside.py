@@ -6,10 +6,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
 from twotower.data import columns
 from twotower.data.columns import folded
 from twotower.data.declaration import Declaration
 from twotower.data.readers.files import stem_of, tables_beside
+from twotower.data.readers.joins import key_text
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import column_names, read_table, sampled_values
@@ -75,7 +78,7 @@ def _sampled_ids(logs: Sequence[Path], declaration: Declaration, name: str) -> t
             ids.update(sampled_values(log, [column], present, declaration.read).get(column, ()))
     except InputError:
         return "", set()  # reading the log reports what it lacks
-    return column, ids
+    return column, set(key_text(pl.Series([*ids], dtype=pl.String), declaration.read).drop_nulls())
 
 
 def _others(logs: Sequence[Path]) -> list[Path]:
@@ -100,7 +103,7 @@ def _lists(
     rows, had = 0, set[str]()
     # Under a private name to avoid type conversion.
     for chunk in read_table(file, Columns({"key": key}, names), options):
-        keys = [str(value).strip() for value in chunk.rows["key"].drop_nulls()]
+        keys = key_text(chunk.rows["key"], options).drop_nulls().to_list()
         rows += len(keys)
         had.update(keys)
         wanted.difference_update(keys)

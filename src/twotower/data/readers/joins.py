@@ -203,7 +203,7 @@ class Lookup:
                         "name its encoding, which is the log's: ReadOptions(encoding='latin-1')",
                         cli_fix="name its encoding, which is the log's: --encoding latin-1",
                     )
-            keys = _key_text(chunk.rows[_held(self._key)], self._options)
+            keys = key_text(chunk.rows[_held(self._key)], self._options)
             parts.append(chunk.rows.with_columns(keys.alias("")).filter(pl.col("").is_not_null()))
         if parts:
             rows = pl.concat(parts, how="vertical_relaxed")
@@ -221,7 +221,7 @@ class Lookup:
     def places(self, keys: pl.Series) -> pl.Series:
         """The row number of each key; null for unknown keys."""
         known = self._places or Vocabulary()
-        found = pl.Series(known.find(_key_text(keys, self._options)))
+        found = pl.Series(known.find(key_text(keys, self._options)))
         return found.set(found < 0, None)
 
     def _repeated(self, keys: pl.Series) -> InputError:
@@ -235,7 +235,7 @@ class Lookup:
         )
 
 
-def _key_text(values: pl.Series, options: ReadOptions) -> pl.Series:
+def key_text(values: pl.Series, options: ReadOptions) -> pl.Series:
     """Keys as id text; ``7.0``, as written for integer columns with gaps, becomes ``7``."""
     return id_text(values, options.missing_ids).str.replace(WHOLE_FLOAT, "$1")
 
