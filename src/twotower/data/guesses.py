@@ -10,7 +10,6 @@ from twotower.data.columns import folded
 from twotower.data.readers.mapping import LOG_NAMES, folded_names, named_alike
 from twotower.data.readers.source import LogFile
 
-_IDS: Final = {"user": columns.USER_ID, "item": columns.ITEM_ID}
 _MOST_KINDS: Final = 12
 _FLAGS: Final = frozenset(("true", "false", "True", "False", "0", "1"))
 _SURE: Final = 0.9
@@ -81,7 +80,7 @@ def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
         if _mostly(texts, lambda text: _DATE.match(text) or _EPOCH.match(text))
     ]
     others = sorted(times, key=lambda name: bool(_ID.search(name)))
-    return named_alike(times, columns.TIMESTAMP) or next(iter(others), None)
+    return named_alike(times, "time") or next(iter(others), None)
 
 
 def is_clock(text: str) -> bool:
@@ -199,7 +198,7 @@ def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> 
     could = [name for name, texts in values.items() if texts and not any("." in x for x in texts)]
     guesses: dict[str, str] = {}
     for field in fields:
-        if name := named_alike(could, _IDS[field]):
+        if name := named_alike(could, field):
             guesses[field] = name
             could.remove(name)
     left = [field for field in fields if field not in guesses]

@@ -139,7 +139,17 @@ def _inspected(
     if not found.format:
         described["guesses"] = {**guessed, **_guesses(found, described, missing)}
         if not found.declaration.declared:
-            described["schema"] = _guessed_schema(found, described, users)
+            schema = _guessed_schema(found, described, users)
+            counts = [
+                (side, name)
+                for side in ("items", "users")
+                for name, guess in schema.get(side, {}).items()
+                if counts_interactions(name, guess)
+            ]
+            for side, name in counts:
+                del schema[side][name]
+            described["counts"] = [name for _, name in counts]
+            described["schema"] = {side: guesses for side, guesses in schema.items() if guesses}
     return Inspection(described, _toml(found, described, missing, users))
 
 
@@ -320,7 +330,7 @@ def _guesses(
 
 
 def _guessed_schema(
-    found: Located, described: dict[str, Any], users: Path | None
+    found: Located, described: Mapping[str, Any], users: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Likely ``[schema]`` columns of items, users and the log (events), by side."""
     schema: dict[str, dict[str, Any]] = {}
@@ -342,16 +352,8 @@ def _guessed_schema(
             key = present[0]
         names = [name for name in present if name != key]
         schema["users"] = guessed_columns(sampled_values(users, names, present, options))
-    described["counts"] = counts = [
-        name
-        for guesses in schema.values()
-        for name, guess in guesses.items()
-        if counts_interactions(name, guess)
-    ]
-    for side, guesses in schema.items():
-        schema[side] = {name: guess for name, guess in guesses.items() if name not in counts}
     schema["events"] = _guessed_context(found, described)
-    return {side: guesses for side, guesses in schema.items() if guesses}
+    return schema
 
 
 def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -153,6 +153,10 @@ LOG_FIELDS: Final = {
     columns.QUANTITY: "quantity", columns.WEIGHT: "weight",
 }  # fmt: skip
 """Canonical log column → field of `ColumnMapping`."""
+_OF_FIELD: Final = {field: column for column, field in LOG_FIELDS.items()} | {
+    "catalogue_item": columns.ITEM_ID
+}
+"""The reverse, and the field of a catalogue's item."""
 
 
 class Columns:
@@ -463,14 +467,15 @@ def first_usual(usual: Iterable[str], by_folded: Mapping[str, str]) -> str | Non
     return next((by_folded[key] for key in map(folded, usual) if key in by_folded), None)
 
 
-def named_alike(names: Iterable[str], column: str) -> str | None:
-    """The first name that ends in a common name of a log column.
+def named_alike(names: Iterable[str], field: str) -> str | None:
+    """The first name that ends in a common name of the log column of a `ColumnMapping` field.
 
-    >>> named_alike(["brewery_id", "beer_beerid", "click_article_id"], columns.ITEM_ID)
+    >>> named_alike(["brewery_id", "beer_beerid", "click_article_id"], "item")
     'beer_beerid'
     """
-    usual = tuple(folded(name) for name in LOG_NAMES[column] if len(folded(name)) >= _TELLING)
-    return next((name for name in names if usual and folded(name).endswith(usual)), None)
+    usual = map(folded, LOG_NAMES[_OF_FIELD[field]])
+    endings = tuple(name for name in usual if len(name) >= _TELLING)
+    return next((name for name in names if folded(name).endswith(endings)), None)
 
 
 def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None:
@@ -481,11 +486,10 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     kind = "column" if len(labels) == 1 else "columns"
     # Without a user column, a session often stands in for the user; only the caller can know.
     sessions = [name for name in present if folded(name) in ("session", "sessionid")]
-    of_field = {field: column for column, field in LOG_FIELDS.items()}
-    alike = {field: named_alike(present, of_field.get(field, columns.ITEM_ID)) for field in missing}
+    alike = {field: named_alike(present, field) for field in missing}
+    if "user" in alike:
+        alike["user"] = alike["user"] or next(iter(sessions), None)
     likely = {field: name or "…" for field, name in alike.items()}
-    if sessions and alike.get("user", "") is None:
-        likely["user"] = sessions[0]
     mapping = ", ".join(f"{field}={name!r}" for field, name in likely.items())
     keys = ", ".join(f"{field!r}: {name!r}" for field, name in likely.items())
     options = " ".join(f"--column {field}={name}" for field, name in likely.items())
